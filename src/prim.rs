@@ -1,0 +1,106 @@
+//! The one door to atomics: `std`'s, or those of the shuttle model checker, under the same names.
+//!
+//! Everything that lives in shared memory or is raced for goes through here, so that the same source
+//! runs in the product and under the checker. Two further words live here because every floor needs
+//! them: [`Plain`], a cell for bytes that are guarded by an atomic next to them, and `mark!`, a place
+//! where a crash test may kill the process.
+
+#[cfg(not(feature = "shuttle"))]
+pub(crate) use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+#[cfg(not(feature = "shuttle"))]
+pub(crate) use std::hint::spin_loop;
+
+#[cfg(feature = "shuttle")]
+pub(crate) use shuttle::{
+    hint::spin_loop,
+    sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+};
+
+/// Bytes that are not atomic, guarded by an atomic next to them.
+///
+/// Shuttle sees no scheduling point in a plain access, so a publish that comes too early would go
+/// unnoticed; this cell tells it that here is one.
+#[repr(transparent)]
+pub(crate) struct Plain<T>(std::cell::UnsafeCell<T>);
+
+// SAFETY: access is only through `with`/`with_mut`, whose callers promise exclusion by a neighbouring
+// atomic; the cell itself hands out raw pointers only.
+unsafe impl<T: Send> Sync for Plain<T> {}
+
+impl<T> Plain<T> {
+    /// Wraps a value.
+    pub(crate) const fn new(value: T) -> Self {
+        Plain(std::cell::UnsafeCell::new(value))
+    }
+
+    /// Calls `f` with a pointer for reading.
+    #[inline(always)]
+    pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+        scheduling_point();
+        f(self.0.get())
+    }
+
+    /// Calls `f` with a pointer for writing.
+    #[inline(always)]
+    pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+        scheduling_point();
+        f(self.0.get())
+    }
+}
+
+#[cfg(feature = "shuttle")]
+fn scheduling_point() {
+    shuttle::thread::yield_now();
+}
+
+#[cfg(not(feature = "shuttle"))]
+#[inline(always)]
+fn scheduling_point() {}
+
+/// A place where `tests/crash.rs` may kill this process. Nothing at all without feature `failpoints`.
+macro_rules! mark {
+    ($name:literal) => {
+        #[cfg(feature = "failpoints")]
+        $crate::prim::failpoint::reached($name);
+    };
+}
+
+/// The other half of `mark!`.
+#[cfg(feature = "failpoints")]
+pub(crate) mod failpoint {
+    use std::sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    };
+
+    /// `DRAGON_CRASH_AT=name:n` in the environment: this process kills itself the `n`th time (from 1) it
+    /// comes past `name`.
+    struct Armed {
+        name: String,
+        at: u64,
+        passed: AtomicU64,
+    }
+
+    static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
+
+    /// Arms a place from inside the process, for children that decide after they started.
+    /// The first arming of a process holds.
+    pub fn arm(name: &str, at: u64) {
+        let armed = Armed { name: name.into(), at, passed: AtomicU64::new(0) };
+        let _ = ARMED.set(Some(armed));
+    }
+
+    fn from_environment() -> Option<Armed> {
+        let text = std::env::var("DRAGON_CRASH_AT").ok()?;
+        let (name, at) = text.rsplit_once(':')?;
+        Some(Armed { name: name.into(), at: at.parse().ok()?, passed: AtomicU64::new(0) })
+    }
+
+    /// Called by `mark!`.
+    pub fn reached(name: &str) {
+        let Some(armed) = ARMED.get_or_init(from_environment) else { return };
+        if armed.name == name && armed.passed.fetch_add(1, Ordering::Relaxed) + 1 == armed.at {
+            crate::sys::process::kill_self();
+        }
+    }
+}

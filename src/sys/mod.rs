@@ -1,0 +1,10 @@
+//! The machine: every call to the kernel and to libc, in words the floors above use.
+//!
+//! Nothing here decides anything. A function does one call, turns its failure into `io::Error`, and
+//! retries only what the kernel says to retry (`EINTR`).
+
+pub(crate) mod futex;
+pub(crate) mod image;
+pub(crate) mod process;
+pub(crate) mod shm;
+pub(crate) mod socket;

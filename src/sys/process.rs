@@ -1,0 +1,51 @@
+//! This process and others: ids, exits, limits.
+
+use std::{fs, io, os::fd::OwnedFd};
+
+use rustix::process::{Pid, PidfdFlags, Resource};
+
+/// This process's id.
+pub(crate) fn id() -> u32 {
+    std::process::id()
+}
+
+/// The parent's id; 1 or a subreaper's when the parent is gone.
+pub(crate) fn parent() -> u32 {
+    rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get() as u32)
+}
+
+/// A descriptor that becomes readable when the process ends. Call it before the process is reaped.
+pub(crate) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// Sends SIGKILL to the process behind the descriptor; one that has ended already is no error.
+pub(crate) fn kill(pidfd: &OwnedFd) -> io::Result<()> {
+    match rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL) {
+        Err(rustix::io::Errno::SRCH) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Ends this process at once, as `kill -9` would.
+#[cfg(feature = "failpoints")]
+pub(crate) fn kill_self() -> ! {
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    loop {
+        std::thread::park();
+    }
+}
+
+/// When the process started, in clock ticks since boot: with the id, its name for all time.
+pub(crate) fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the command's name in brackets and may hold anything; count from behind it.
+    let after_name = &stat[stat.rfind(')')? + 1..];
+    after_name.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// How many descriptors this process may have open (soft limit), if there is a limit.
+pub(crate) fn descriptor_limit() -> Option<u64> {
+    rustix::process::getrlimit(Resource::Nofile).current
+}
