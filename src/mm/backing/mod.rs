@@ -1,0 +1,25 @@
+//! Where the one memory file of a node comes from. Default: a memory file without a name.
+
+mod memfd;
+pub(super) mod named;
+
+use std::os::fd::OwnedFd;
+
+use crate::mm::config::Backing;
+use crate::mm::config::HugePages;
+use crate::mm::config::MemoryConfig;
+use crate::mm::error::MemError;
+
+/// A new file of this size without pages. Dead named segments of ours are swept where names are used.
+pub(super) fn create(config: &MemoryConfig, size: u64) -> Result<OwnedFd, MemError> {
+    let huge = config.huge_pages == HugePages::Always;
+    match config.backing {
+        Backing::Memfd => memfd::create(size, huge),
+        Backing::Named => named::create(size),
+        Backing::Auto => memfd::create(size, huge).or_else(|first| match first {
+            // A sandbox without memfd has /dev/shm; huge pages that are not there are nowhere.
+            MemError::Io { .. } if !huge => named::create(size).map_err(|_| first),
+            other => Err(other),
+        }),
+    }
+}

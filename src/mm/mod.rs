@@ -1,0 +1,32 @@
+//! The memory of a node: one file, mapped by every process of the job, with a heap and a table of
+//! shared objects in it, of which no process's death at any instruction leaves anything lost or broken.
+//!
+//! [`Memory`] is the way in. `layout.rs` is the drawing; `heap/` gives out blocks; `process_table.rs`
+//! says who is who; `objects.rs` counts who has what open; `reclaim.rs` takes back what the dead held.
+//! This floor knows nothing of what is in a block.
+
+mod backing;
+mod block;
+mod config;
+mod error;
+mod handle;
+mod heap;
+mod layout;
+mod memory;
+mod objects;
+mod process_table;
+mod reclaim;
+mod segment;
+mod stats;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use block::Block;
+pub(crate) use config::{Backing, HugePages, MemoryConfig};
+pub use error::MemError;
+pub(crate) use handle::Handle;
+pub(crate) use memory::Memory;
+pub(crate) use objects::{Kind, Object, Remains};
+pub(crate) use process_table::{ProcessEntry, ProcessState};
+pub(crate) use reclaim::Reclaimed;
+pub use stats::HeapStats;

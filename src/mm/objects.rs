@@ -1,0 +1,485 @@
+//! Shared objects: things with an id that live as long as some process has them open.
+//!
+//! An entry of the object table is Free → Building(by) → Live → Dying(by) → Burying(by) → Free. Every
+//! process that has an object open has its bit among the holders; whoever clears the last bit ends the
+//! object. Who opens sets its bit and then looks at the state; who ends sets the state to Dying and
+//! then looks at the bits; all four steps are in one total order (SeqCst), so that one of them sees the
+//! other. Dying can be taken back; Burying cannot. The death of a process counts as clearing its bits.
+
+use std::{collections::HashMap, ptr::NonNull, sync::Arc, sync::MutexGuard, sync::PoisonError};
+
+use crate::id::ObjectId;
+use crate::id::ProcId;
+use crate::mm::block::Block;
+use crate::mm::error::MemError;
+use crate::mm::handle::Handle;
+use crate::mm::heap::word;
+use crate::mm::heap::word::State as BlockState;
+use crate::mm::layout;
+use crate::mm::layout::ObjectEntry;
+use crate::mm::memory::Memory;
+use crate::prim::AtomicU64;
+use crate::prim::Ordering;
+use crate::prim::spin_loop;
+
+/// What an object is to the floors above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub(crate) enum Kind {
+    /// A channel.
+    Channel = 1,
+    /// A pool of memory.
+    MemoryPool = 2,
+    /// The control block of a pool of processes.
+    PoolBoard = 3,
+}
+
+/// A state: `generation:32 | by:16 | state:16`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Word(u64);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+enum State {
+    Free = 0,
+    Building = 1,
+    Live = 2,
+    Dying = 3,
+    Burying = 4,
+}
+
+impl Word {
+    fn state(self) -> State {
+        match self.0 & 0xFFFF {
+            1 => State::Building,
+            2 => State::Live,
+            3 => State::Dying,
+            4 => State::Burying,
+            _ => State::Free,
+        }
+    }
+
+    fn by(self) -> ProcId {
+        ProcId((self.0 >> 16) as u16)
+    }
+
+    fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    fn to(self, state: State, by: ProcId) -> Word {
+        Word(u64::from(self.generation()) << 32 | u64::from(by.0) << 16 | state as u64)
+    }
+
+    fn ended(self) -> Word {
+        Word(u64::from(self.generation().wrapping_add(1)) << 32)
+    }
+}
+
+/// How long one who opens waits for one who is in two minds about ending it.
+const PATIENCE: usize = 10_000;
+/// Entries whose pages are committed at once.
+const COMMIT_ENTRIES: u32 = 128;
+
+/// The objects this process has open, and how often. The bit among the holders is set once.
+#[derive(Default)]
+pub(super) struct OpenObjects(HashMap<u32, Open>);
+
+struct Open {
+    generation: u32,
+    times: usize,
+}
+
+/// A shared object that this process has open. The last clone anywhere to be dropped ends it.
+#[derive(Clone)]
+pub(crate) struct Object(Arc<Held>);
+
+struct Held {
+    memory: Arc<Memory>,
+    id: ObjectId,
+    kind: Kind,
+    at: NonNull<u8>,
+    handle: Handle,
+    let_go: bool,
+}
+
+// SAFETY: `at` is a shared block; what is in it is the business of the floors above, which use atomics.
+unsafe impl Send for Held {}
+// SAFETY: as above.
+unsafe impl Sync for Held {}
+
+/// An object that nobody has open any more, in the hands of the one who ends it. Its block is still
+/// there, for the floor that knows what is in it to clear up. Dropping this frees the block.
+pub(crate) struct Remains {
+    memory: Arc<Memory>,
+    id: ObjectId,
+    kind: u32,
+    handle: Handle,
+}
+
+impl Object {
+    /// Its name on this node.
+    pub(crate) fn id(&self) -> ObjectId {
+        self.0.id
+    }
+
+    /// What it is.
+    pub(crate) fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// Where its block is in this process.
+    #[inline]
+    pub(crate) fn ptr(&self) -> NonNull<u8> {
+        self.0.at
+    }
+
+    /// Bytes of its block.
+    pub(crate) fn len(&self) -> usize {
+        self.0.handle.len as usize
+    }
+
+    /// Its block.
+    pub(crate) fn handle(&self) -> Handle {
+        self.0.handle
+    }
+
+    /// The memory it is in.
+    #[inline]
+    pub(crate) fn memory(&self) -> &Arc<Memory> {
+        &self.0.memory
+    }
+
+    /// Drops this reference. If it was the last one anywhere, what remains of the object.
+    pub(crate) fn release(self) -> Option<Remains> {
+        let mut held = Arc::into_inner(self.0)?;
+        held.let_go = true;
+        held.memory.close_object(held.id)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.let_go {
+            drop(self.memory.close_object(self.id));
+        }
+    }
+}
+
+impl Remains {
+    /// The name it had.
+    pub(crate) fn id(&self) -> ObjectId {
+        self.id
+    }
+
+    /// Whether it was of this kind.
+    pub(crate) fn is(&self, kind: Kind) -> bool {
+        self.kind == kind as u32
+    }
+
+    /// The block it had; `resolve` gives its address.
+    pub(crate) fn handle(&self) -> Handle {
+        self.handle
+    }
+
+    /// The memory it is in.
+    pub(crate) fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+}
+
+impl Drop for Remains {
+    fn drop(&mut self) {
+        self.memory.bury(self.id.index);
+    }
+}
+
+impl Memory {
+    fn entry(&self, index: u32) -> &ObjectEntry {
+        debug_assert!(index < layout::OBJECTS);
+        let at = layout::OBJECT_TABLE_AT as usize + index as usize * size_of::<ObjectEntry>();
+        // SAFETY: the table is inside the head, callers look at committed entries only, and any bits are
+        // valid for its atomics.
+        unsafe { &*self.facts.head.as_ptr().add(at).cast() }
+    }
+
+    /// Entries that were ever used. Acquire: partner of the release in `free_entry`.
+    fn entries(&self) -> impl Iterator<Item = (u32, &ObjectEntry)> {
+        let used = self.facts.header().objects_used.load(Ordering::Acquire).min(layout::OBJECTS);
+        (0..used).map(|index| (index, self.entry(index)))
+    }
+
+    fn open_objects(&self) -> MutexGuard<'_, OpenObjects> {
+        self.open_objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a block into an object that this process has open.
+    pub(crate) fn create_object(self: &Arc<Self>, kind: Kind, block: Block) -> Result<Object, MemError> {
+        let mut open = self.open_objects();
+        let (index, building) = self.free_entry()?;
+        let entry = self.entry(index);
+        mark!("object.building");
+        entry.kind.store(kind as u32, Ordering::Relaxed);
+        let (_, at, handle) = block.into_parts();
+        write_handle(entry, handle);
+        mark!("object.named");
+        self.set_holder(entry);
+        if let Ok((heap, place, word)) = self.check(handle) {
+            word::swap(heap.word_of(&place), word, word.to(BlockState::Object, ProcId::NONE));
+        }
+        mark!("object.block_given");
+        // Release: partner of `read`; whoever sees it live sees its kind and handle.
+        entry.word.store(building.to(State::Live, ProcId::NONE).0, Ordering::SeqCst);
+        mark!("object.live");
+        let id = ObjectId { index, generation: building.generation() };
+        open.0.insert(index, Open { generation: id.generation, times: 1 });
+        drop(open);
+        Ok(self.held(id, kind, at, handle))
+    }
+
+    /// Opens an object that somebody has open, or is about to hand to us.
+    pub(crate) fn open_object(self: &Arc<Self>, id: ObjectId, kind: Kind) -> Result<Object, MemError> {
+        let gone = MemError::ObjectGone { index: id.index, generation: id.generation };
+        if id.index >= self.facts.header().objects_used.load(Ordering::Acquire) {
+            return Err(gone);
+        }
+        let entry = self.entry(id.index);
+        let mut open = self.open_objects();
+        match open.0.get_mut(&id.index) {
+            Some(here) if here.generation != id.generation => return Err(gone),
+            Some(here) => here.times += 1,
+            None => {
+                if !self.hold(entry, id.generation) {
+                    drop(open);
+                    drop(self.end_if_unheld(id.index));
+                    return Err(gone);
+                }
+                open.0.insert(id.index, Open { generation: id.generation, times: 1 });
+            }
+        }
+        drop(open);
+        let handle = read_handle(entry);
+        let found = entry.kind.load(Ordering::Relaxed) == kind as u32;
+        let address = if found { self.resolve(handle) } else { Err(MemError::WrongKind { index: id.index }) };
+        match address {
+            Ok(at) => Ok(self.held(id, kind, at, handle)),
+            Err(error) => {
+                drop(self.close_object(id));
+                Err(error)
+            }
+        }
+    }
+
+    fn held(self: &Arc<Self>, id: ObjectId, kind: Kind, at: NonNull<u8>, handle: Handle) -> Object {
+        Object(Arc::new(Held { memory: self.clone(), id, kind, at, handle, let_go: false }))
+    }
+
+    /// The live objects of a kind, with their blocks.
+    pub(crate) fn objects(&self, kind: Kind) -> Vec<(ObjectId, Handle)> {
+        let mut live = Vec::new();
+        for (index, entry) in self.entries() {
+            let word = read(entry);
+            let (found, handle) = (entry.kind.load(Ordering::Relaxed), read_handle(entry));
+            // The same word before and after: kind and handle are that object's.
+            if word.state() == State::Live && found == kind as u32 && read(entry) == word {
+                live.push((ObjectId { index, generation: word.generation() }, handle));
+            }
+        }
+        live
+    }
+
+    /// Counts a death as closing everything that `dead` had open, and finishes what it began. What then
+    /// nobody has open any more is returned, and freed when the caller drops it.
+    pub(crate) fn release_objects_of(self: &Arc<Self>, dead: ProcId) -> Vec<Remains> {
+        let mut ended = Vec::new();
+        let indices: Vec<u32> = self.entries().map(|(index, _)| index).collect();
+        for index in indices {
+            let entry = self.entry(index);
+            clear_holder(entry, dead);
+            let word = read(entry);
+            if word.by() == dead {
+                match word.state() {
+                    // What it was building, nobody has seen; what it was burying stays buried.
+                    State::Building | State::Burying => {
+                        let mine = word.to(State::Burying, self.me());
+                        if swap(entry, word, mine) {
+                            ended.extend(self.remains(index, mine));
+                        }
+                        continue;
+                    }
+                    State::Dying => {
+                        swap(entry, word, word.to(State::Live, ProcId::NONE));
+                    }
+                    State::Live | State::Free => {}
+                }
+            }
+            ended.extend(self.end_if_unheld(index));
+        }
+        ended
+    }
+
+    fn free_entry(&self) -> Result<(u32, Word), MemError> {
+        let header = self.facts.header();
+        let hint = header.objects_hint.load(Ordering::Relaxed) % layout::OBJECTS;
+        let used = header.objects_used.load(Ordering::Acquire);
+        for index in (hint..layout::OBJECTS).chain(0..hint.min(used)) {
+            self.commit_entry(index)?;
+            let entry = self.entry(index);
+            let word = read(entry);
+            let building = word.to(State::Building, self.me());
+            if word.state() == State::Free && swap(entry, word, building) {
+                mark!("object.claimed");
+                // Release: partner of the acquire in `entries`.
+                header.objects_used.fetch_max(index + 1, Ordering::AcqRel);
+                header.objects_hint.store(index + 1, Ordering::Relaxed);
+                return Ok((index, building));
+            }
+        }
+        Err(MemError::TooManyObjects { most: layout::OBJECTS })
+    }
+
+    fn commit_entry(&self, index: u32) -> Result<(), MemError> {
+        let committed = &self.facts.header().objects_committed;
+        let have = committed.load(Ordering::Acquire);
+        if index < have {
+            return Ok(());
+        }
+        let want = (index + COMMIT_ENTRIES).min(layout::OBJECTS);
+        let at = |index: u32| layout::OBJECT_TABLE_AT + u64::from(index) * size_of::<ObjectEntry>() as u64;
+        self.facts.commit(at(have), at(want))?;
+        committed.fetch_max(want, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn set_holder(&self, entry: &ObjectEntry) {
+        let bit = self.me().index() - 1;
+        // SeqCst: before the look at the state in `hold`; partner: Dying before the look at the holders.
+        entry.holders[bit / 64].fetch_or(1 << (bit % 64), Ordering::SeqCst);
+    }
+
+    /// Sets this process's bit; false, and the bit is clear again, if the object is not there any more.
+    fn hold(&self, entry: &ObjectEntry, generation: u32) -> bool {
+        self.set_holder(entry);
+        mark!("object.bit_set");
+        for _ in 0..PATIENCE {
+            let word = read(entry);
+            match word.state() {
+                State::Live if word.generation() == generation => return true,
+                // In two minds: our bit decides it, unless the holders were looked at before.
+                State::Dying if word.generation() == generation => spin_loop(),
+                _ => break,
+            }
+        }
+        clear_holder(entry, self.me());
+        false
+    }
+
+    /// Drops one of this process's references. If nobody has the object any more, what remains.
+    fn close_object(self: &Arc<Self>, id: ObjectId) -> Option<Remains> {
+        let mut open = self.open_objects();
+        let here = open.0.get_mut(&id.index).filter(|here| here.generation == id.generation)?;
+        here.times -= 1;
+        if here.times > 0 {
+            return None;
+        }
+        open.0.remove(&id.index);
+        clear_holder(self.entry(id.index), self.me());
+        mark!("object.bit_cleared");
+        drop(open);
+        self.end_if_unheld(id.index)
+    }
+
+    /// Ends an object that nobody has open. Several may try; one wins.
+    fn end_if_unheld(self: &Arc<Self>, index: u32) -> Option<Remains> {
+        let entry = self.entry(index);
+        loop {
+            let word = read(entry);
+            let dying = word.to(State::Dying, self.me());
+            if is_held(entry) || word.state() != State::Live || !swap(entry, word, dying) {
+                return None;
+            }
+            mark!("object.dying");
+            if is_held(entry) {
+                // Somebody opened it in between. If that one saw Dying and gave up, we end it in the
+                // next round, or it does.
+                swap(entry, dying, word);
+                continue;
+            }
+            let burying = word.to(State::Burying, self.me());
+            swap(entry, dying, burying);
+            mark!("object.burying");
+            return self.remains(index, burying);
+        }
+    }
+
+    fn remains(self: &Arc<Self>, index: u32, burying: Word) -> Option<Remains> {
+        let entry = self.entry(index);
+        let id = ObjectId { index, generation: burying.generation() };
+        let kind = entry.kind.load(Ordering::Relaxed);
+        Some(Remains { memory: self.clone(), id, kind, handle: read_handle(entry) })
+    }
+
+    /// Frees the block of an object that this process ends, then its entry.
+    fn bury(&self, index: u32) {
+        let entry = self.entry(index);
+        let word = read(entry);
+        if word.state() != State::Burying || word.by() != self.me() {
+            return;
+        }
+        // A block that was not made the object's yet is still its builder's, and goes with that.
+        if let Ok((heap, place, block)) = self.check(read_handle(entry))
+            && block.state() == BlockState::Object
+        {
+            heap.end(&place, block, self.me());
+        }
+        mark!("object.block_freed");
+        clear_handle(entry);
+        swap(entry, word, word.ended());
+        mark!("object.buried");
+        let hint = &self.facts.header().objects_hint;
+        hint.fetch_min(index, Ordering::Relaxed);
+    }
+}
+
+fn clear_holder(entry: &ObjectEntry, of: ProcId) {
+    let Some(bit) = of.index().checked_sub(1) else { return };
+    if let Some(word) = entry.holders.get(bit / 64) {
+        // SeqCst: before the look at the state; partner: back to Live before the look at the holders.
+        word.fetch_and(!(1 << (bit % 64)), Ordering::SeqCst);
+    }
+}
+
+fn is_held(entry: &ObjectEntry) -> bool {
+    // SeqCst: after Dying; partner: the bit set before the look at the state in `hold`.
+    entry.holders.iter().any(|word: &AtomicU64| word.load(Ordering::SeqCst) != 0)
+}
+
+/// SeqCst: one total order with the holders' bits.
+fn read(entry: &ObjectEntry) -> Word {
+    Word(entry.word.load(Ordering::SeqCst))
+}
+
+/// SeqCst: as [`read`].
+fn swap(entry: &ObjectEntry, from: Word, to: Word) -> bool {
+    entry.word.compare_exchange(from.0, to.0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+}
+
+/// The offset last: without it the other words mean nothing.
+fn write_handle(entry: &ObjectEntry, handle: Handle) {
+    let [place, offset, len] = handle.to_words();
+    entry.handle[0].store(place, Ordering::Relaxed);
+    entry.handle[2].store(len, Ordering::Relaxed);
+    // Release: partner of the acquire in `read_handle`.
+    entry.handle[1].store(offset, Ordering::Release);
+}
+
+fn clear_handle(entry: &ObjectEntry) {
+    entry.handle[1].store(0, Ordering::Release);
+}
+
+fn read_handle(entry: &ObjectEntry) -> Handle {
+    // Acquire: partner of the release in `write_handle`.
+    let offset = entry.handle[1].load(Ordering::Acquire);
+    let [place, len] = [0, 2].map(|at: usize| entry.handle[at].load(Ordering::Relaxed));
+    Handle::from_words([place, offset, len])
+}
