@@ -6,4 +6,6 @@ mod prim;
 
 pub(crate) mod id;
 pub(crate) mod sys;
+pub(crate) mod task;
 pub(crate) mod time;
+pub(crate) mod wire;
