@@ -9,4 +9,6 @@ pub(crate) mod id;
 #[allow(dead_code, unused_imports)]
 pub(crate) mod mm;
 pub(crate) mod sys;
+pub(crate) mod task;
 pub(crate) mod time;
+pub(crate) mod wire;

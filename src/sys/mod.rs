@@ -3,6 +3,7 @@
 //! Nothing here decides anything. A function does one call, turns its failure into `io::Error`, and
 //! retries only what the kernel says to retry (`EINTR`).
 
+pub(crate) mod birth;
 pub(crate) mod futex;
 pub(crate) mod image;
 pub(crate) mod process;
