@@ -8,7 +8,11 @@ pub(crate) mod id;
 // Floors above use what is not used yet.
 #[allow(dead_code, unused_imports)]
 pub(crate) mod mm;
+#[allow(dead_code, unused_imports)]
+pub(crate) mod ring;
 pub(crate) mod sys;
 pub(crate) mod task;
 pub(crate) mod time;
+#[allow(dead_code, unused_imports)]
+pub(crate) mod wait;
 pub(crate) mod wire;

@@ -1,0 +1,150 @@
+//! Writing: claim the slot at `tail`, fill it, publish it. Proof in the parent module, points 1, 2, 4.
+
+use std::ptr::NonNull;
+
+use super::{
+    Ring, Store,
+    layout::{VOID, Word, distance},
+};
+use crate::id::ProcId;
+use crate::prim::Ordering;
+
+/// What a look at one position tells a writer.
+enum Look {
+    /// Free; the value its `writer` word must still have.
+    Free(Word),
+    /// What was written there one lap ago is not done yet.
+    Full,
+    /// It was claimed by somebody: `tail` lags.
+    Passed,
+}
+
+impl<S: Store> Ring<S> {
+    /// Claims the next slot for writing. `None`: the ring is full.
+    #[inline]
+    pub(crate) fn claim(&self, me: ProcId) -> Option<Writing<'_, S>> {
+        loop {
+            // Acquire: pairs with the AcqRel of `pass_tail`. Only saves a walk.
+            let position = Word::from(self.store.tail().load(Ordering::Acquire)).position();
+            match self.look_to_write(position) {
+                Look::Free(seen) => {
+                    mark!("ring.write.seen");
+                    // AcqRel: of all that try, one; what it then does to the slot comes after what it saw.
+                    let swapped = self.store.writer(self.slot(position)).compare_exchange(
+                        seen.raw(),
+                        Word::new(position, me.0).raw(),
+                        Ordering::AcqRel,
+                        Ordering::Relaxed,
+                    );
+                    if swapped.is_ok() {
+                        mark!("ring.write.claimed");
+                        return Some(Writing {
+                            ring: self,
+                            position,
+                            published: false,
+                        });
+                    }
+                }
+                Look::Full => return None,
+                Look::Passed => self.pass_tail(position),
+            }
+        }
+    }
+
+    /// Whether [`Ring::claim`] would succeed, were nobody faster.
+    pub(crate) fn writable(&self) -> bool {
+        loop {
+            // Acquire: as in `claim`.
+            let position = Word::from(self.store.tail().load(Ordering::Acquire)).position();
+            match self.look_to_write(position) {
+                Look::Free(_) => return true,
+                Look::Full => return false,
+                Look::Passed => self.pass_tail(position),
+            }
+        }
+    }
+
+    #[inline]
+    fn look_to_write(&self, position: u64) -> Look {
+        let slot = self.slot(position);
+        let before = self.before(position);
+        // SeqCst: pairs with the swap in `Reading::free`. Acquire, so that the reader is done with the bytes; and
+        // one order with the sleepers' count, so that a writer who goes to sleep on a full ring is seen (wait/README.md).
+        let done = Word::from(self.store.reader(slot).load(Ordering::SeqCst));
+        if done != Word::new(before, 0) {
+            return if distance(before, done.position()) > 0 {
+                Look::Passed
+            } else {
+                Look::Full
+            };
+        }
+        // Relaxed: the compare-and-swap that follows looks again.
+        let seen = Word::from(self.store.writer(slot).load(Ordering::Relaxed));
+        if seen.position() == before {
+            Look::Free(seen)
+        } else {
+            Look::Passed
+        }
+    }
+
+    /// `position` was claimed: whoever comes next need not look at it.
+    #[inline]
+    fn pass_tail(&self, position: u64) {
+        let next = Word::new(position + 1, 0).raw();
+        // AcqRel: pairs with the loads of `tail` in `claim` and `writable`. If it fails, somebody else did it.
+        let _ = self.store.tail().compare_exchange(
+            Word::new(position, 0).raw(),
+            next,
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+    }
+}
+
+/// A slot claimed for writing. Dropped unpublished (by a panic), it becomes void.
+pub(crate) struct Writing<'a, S: Store> {
+    ring: &'a Ring<S>,
+    position: u64,
+    published: bool,
+}
+
+impl<S: Store> Writing<'_, S> {
+    /// The slot's bytes: this writer's alone until it publishes.
+    #[inline]
+    pub(crate) fn body(&mut self) -> NonNull<u8> {
+        self.ring.store.body(self.ring.slot(self.position))
+    }
+
+    /// The position this message will have.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Makes the message visible. Afterwards somebody who sleeps should be told.
+    #[inline]
+    pub(crate) fn publish(mut self) -> u64 {
+        mark!("ring.write.written");
+        self.seal(0);
+        mark!("ring.write.published");
+        self.ring.pass_tail(self.position);
+        self.position
+    }
+
+    #[inline]
+    pub(super) fn seal(&mut self, low: u16) {
+        self.published = true;
+        // SeqCst: pairs with the load in `look_to_read`. Release for the bytes; and one order with the sleepers'
+        // count, which the publisher loads next (wait/README.md). Hence a swap, not a store.
+        let seal = self.ring.store.seal(self.ring.slot(self.position));
+        seal.swap(Word::new(self.position, low).raw(), Ordering::SeqCst);
+    }
+}
+
+impl<S: Store> Drop for Writing<'_, S> {
+    fn drop(&mut self) {
+        if !self.published {
+            self.seal(VOID);
+            self.ring.pass_tail(self.position);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! A bounded queue of slots for many writers and many readers in many processes, any of which may be
+//! killed at any instruction or stand still for as long as it likes.
+//!
+//! # The words
+//!
+//! Messages have positions 0, 1, 2, … (modulo 2^48); position `p` lives in slot `p mod capacity`, and
+//! `before = p - capacity` is what lived there one lap earlier. Each slot has three words, each of them
+//! `position:48 | low:16` (see [`layout`]):
+//!
+//! | word     | written by  | meaning                                                                       |
+//! |----------|-------------|-------------------------------------------------------------------------------|
+//! | `writer` | writers     | the last position claimed for writing, and by which process                    |
+//! | `seal`   | its writer  | the last position published in this slot; low bit: void, there is no message   |
+//! | `reader` | readers     | owner 0: the last position that is done; otherwise a position and who reads it |
+//!
+//! So that the slot is, for position `p`:
+//!
+//! ```text
+//! writer (before, _)  seal before  reader (before, 0)   free
+//! writer (p, w)       seal before  reader (before, 0)   being written by w        claim.rs
+//! writer (p, w)       seal p       reader (before, 0)   ready
+//! writer (p, w)       seal p       reader (p, r)        being read by r           take.rs
+//! writer (p, w)       seal p       reader (p, 0)        done, which is free for p + capacity
+//! ```
+//!
+//! The three sit in different cache lines: `seal` with the bytes, `writer` in an array that only writers
+//! touch, `reader` in an array that readers write and writers look at once per line. With one writer and
+//! one reader only the lines of the message itself travel, once, as in a ring that knows no death.
+//!
+//! `tail` and `head` say where to begin looking. They are hints in the sense that whoever finds one lagging
+//! helps it forward, and that no claim is granted by them.
+//!
+//! # Why it is right
+//!
+//! A thread may be stopped between any two of its steps, so what it saw may be arbitrarily old when it acts.
+//! Every claim therefore is one compare-and-swap that can only succeed while what was seen still holds.
+//!
+//! 1. *A position is claimed for writing once.* `writer` of a slot only grows: the only change is
+//!    `(before, _) -> (p, w)`. So the swap from a value with position `before` succeeds for one writer, and
+//!    a writer that slept through a lap fails.
+//! 2. *What it claims is free.* Before it, the writer saw `reader == (before, 0)`. That word leaves this value
+//!    only when a reader claims `p`, for which `seal` must be `p`, which only the claimant of `p` (or
+//!    `unstick` on its behalf) writes. At the moment of a successful swap nobody has claimed `p`, hence
+//!    `reader` still has that value. The word may *return* to it, when a reader of `p` died and
+//!    `unstick` gave the message back; then `writer` is `p` already and the swap fails by 1.
+//! 3. *A message is read by one reader at a time, and not after it is done.* A reader saw `seal == p`; its swap
+//!    is `(before, 0) -> (p, r)`. Once `p` is done `reader` is `(p, 0)`, and never has position `before`
+//!    again: `unstick` puts back only `(p, dead)`, which exists only while `p` is not done, and whom it names
+//!    does nothing any more. So a successful swap means that `p` is not done, hence the slot was not given to
+//!    a writer (2), hence `seal` is still `p`. That it may have been claimed and put back in between
+//!    does no harm: it is the same message, still ready.
+//! 4. *Order.* `tail` goes from `p` to `p + 1` only by someone who saw that `p` was claimed, so all
+//!    positions below `tail` were claimed, and a writer claims at `tail`: positions are claimed in order, and
+//!    one writer's messages have growing positions. The same for `head` and readers, but for put-backs:
+//! 5. *A message that was given back is found.* `head` carries a version. `unstick` first puts back, then moves
+//!    `head` to the oldest ready message *and* counts the version up, in one swap. A reader that saw `p`
+//!    claimed and would move `head` on must have read `head` before it looked at `p`; if the put-back came
+//!    between, either its swap comes before that of `unstick`, which then moves `head` back, or the version
+//!    has changed and it fails. Whoever repeats an `unstick` that died half way scans for ready messages
+//!    below `head` again, and so finishes it.
+//! 6. *Wrapping.* All the above compares positions for equality, or for order between values less than
+//!    2^47 apart. A thread would have to sleep for exactly 2^48 messages (a year at ten million a second)
+//!    to be fooled, or for exactly 2^16 deaths at one `head`.
+//!
+//! # What death leaves, and what stalls
+//!
+//! A writer that dies leaves `(p, dead)` with `seal` behind: `unstick` publishes `p` as void, and readers skip
+//! it. A reader that dies leaves `(p, dead)` in `reader`: the message is ready again. `unstick` is idempotent,
+//! and is called by one process at a time for one dead process, whose number is not given to anybody else before.
+//!
+//! A writer that lives but stands still between claim and publication holds up the messages behind
+//! it (they have an order); a reader that stands still holds up the writer that comes to its slot a lap
+//! later. Neither harms anything but the time of others: see [`Ring::in_progress`].
+
+pub(crate) mod layout;
+
+mod claim;
+#[cfg(all(test, feature = "shuttle"))]
+mod model;
+mod store;
+#[cfg(test)]
+mod support;
+mod take;
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests;
+mod unstick;
+
+pub(crate) use claim::Writing;
+pub(crate) use layout::Geometry;
+#[cfg(test)]
+pub(crate) use store::Boxed;
+pub(crate) use store::{Mapped, Store};
+pub(crate) use take::Reading;
+pub(crate) use unstick::Unstuck;
+
+use crate::prim::Ordering;
+use layout::{Word, distance, position_before};
+
+/// The protocol above over some storage. It holds no state of its own: any number of them, in any
+/// number of processes, may work on the same words.
+pub(crate) struct Ring<S> {
+    store: S,
+    mask: u64,
+}
+
+impl<S: Store> Ring<S> {
+    /// A view of words that were [initialised](Ring::initialise).
+    pub(crate) fn new(store: S) -> Self {
+        let mask = store.capacity() - 1;
+        Ring { store, mask }
+    }
+
+    /// Makes an empty ring whose first message will have position `start`. Nobody else may look yet.
+    pub(crate) fn initialise(store: &S, start: u64) {
+        let start = Word::new(start, 0);
+        for ahead in 0..store.capacity() {
+            let position = start.position() + ahead;
+            let slot = (position & (store.capacity() - 1)) as usize;
+            let done = Word::new(position_before(position, store.capacity()), 0).raw();
+            // Relaxed: whoever hands the memory on publishes it.
+            store.writer(slot).store(done, Ordering::Relaxed);
+            store.reader(slot).store(done, Ordering::Relaxed);
+            store.seal(slot).store(done, Ordering::Relaxed);
+        }
+        store.tail().store(start.raw(), Ordering::Relaxed);
+        store.head().store(start.raw(), Ordering::Relaxed);
+    }
+
+    /// How many messages fit.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.mask + 1
+    }
+
+    /// About how many messages there are, void ones included. Exact while nobody works on the ring.
+    pub(crate) fn len(&self) -> u64 {
+        // Relaxed: a number that is old when it arrives anyway.
+        let head = Word::from(self.store.head().load(Ordering::Relaxed)).position();
+        let tail = Word::from(self.store.tail().load(Ordering::Relaxed)).position();
+        // Negative while `tail` waits for help that `head` already had.
+        distance(head, tail).clamp(0, self.capacity() as i64) as u64
+    }
+
+    /// Whether a writer has claimed the position that readers wait for, but has not published it: with
+    /// [`Ring::readable`] false, "empty" would not be the whole truth.
+    pub(crate) fn in_progress(&self) -> bool {
+        let position = Word::from(self.store.head().load(Ordering::Acquire)).position();
+        let claimed = Word::from(
+            self.store
+                .writer(self.slot(position))
+                .load(Ordering::Relaxed),
+        );
+        claimed.position() == position
+    }
+
+    fn slot(&self, position: u64) -> usize {
+        (position & self.mask) as usize
+    }
+
+    fn before(&self, position: u64) -> u64 {
+        position_before(position, self.capacity())
+    }
+}

@@ -1,0 +1,181 @@
+//! Where a ring's words are: in mapped memory in the product, in a `Vec` under the checkers.
+
+use std::ptr::NonNull;
+
+use super::layout::Geometry;
+use crate::prim::AtomicU64;
+
+/// The words and bodies of one ring. A slot number is below `capacity`, a power of two.
+pub(crate) trait Store {
+    fn capacity(&self) -> u64;
+    fn tail(&self) -> &AtomicU64;
+    fn head(&self) -> &AtomicU64;
+    fn writer(&self, slot: usize) -> &AtomicU64;
+    fn reader(&self, slot: usize) -> &AtomicU64;
+    fn seal(&self, slot: usize) -> &AtomicU64;
+    /// The user's bytes of a slot, aligned to eight; whoever holds the slot may use them.
+    fn body(&self, slot: usize) -> NonNull<u8>;
+    fn body_len(&self) -> usize;
+}
+
+/// A ring in memory that other processes map as well.
+#[derive(Clone)]
+pub(crate) struct Mapped {
+    tail: NonNull<AtomicU64>,
+    head: NonNull<AtomicU64>,
+    writers: NonNull<AtomicU64>,
+    readers: NonNull<AtomicU64>,
+    slots: NonNull<u8>,
+    geometry: Geometry,
+}
+
+// SAFETY: the pointers are to memory that outlives this value (promised to `new`) and is reached through
+// atomics, or through slots that the ring protocol gives to one thread at a time.
+unsafe impl Send for Mapped {}
+// SAFETY: as above.
+unsafe impl Sync for Mapped {}
+
+impl Mapped {
+    /// # Safety
+    /// `base` is aligned to a cache line, and `geometry.bytes()` from there on stay mapped, readable and
+    /// writable, for as long as this value and its clones live, and hold nothing but this ring.
+    pub(crate) unsafe fn new(base: NonNull<u8>, geometry: Geometry) -> Mapped {
+        // SAFETY: all offsets are within `geometry.bytes()`, by `Geometry`.
+        unsafe {
+            Mapped {
+                tail: base.add(Geometry::TAIL).cast(),
+                head: base.add(Geometry::HEAD).cast(),
+                writers: base.add(Geometry::WRITERS).cast(),
+                readers: base.add(geometry.readers()).cast(),
+                slots: base.add(geometry.slots()),
+                geometry,
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn slot(&self, slot: usize) -> NonNull<u8> {
+        debug_assert!((slot as u64) < self.geometry.capacity());
+        // SAFETY: below capacity, so within the slots.
+        unsafe { self.slots.add(slot * self.geometry.stride()) }
+    }
+}
+
+impl Store for Mapped {
+    #[inline(always)]
+    fn capacity(&self) -> u64 {
+        self.geometry.capacity()
+    }
+
+    #[inline(always)]
+    fn tail(&self) -> &AtomicU64 {
+        // SAFETY: mapped and aligned by the promise to `new`.
+        unsafe { self.tail.as_ref() }
+    }
+
+    #[inline(always)]
+    fn head(&self) -> &AtomicU64 {
+        // SAFETY: mapped and aligned by the promise to `new`.
+        unsafe { self.head.as_ref() }
+    }
+
+    #[inline(always)]
+    fn writer(&self, slot: usize) -> &AtomicU64 {
+        // SAFETY: one word for each slot, mapped and aligned by the promise to `new`.
+        unsafe { self.writers.add(slot).as_ref() }
+    }
+
+    #[inline(always)]
+    fn reader(&self, slot: usize) -> &AtomicU64 {
+        // SAFETY: one word for each slot, mapped and aligned by the promise to `new`.
+        unsafe { self.readers.add(slot).as_ref() }
+    }
+
+    #[inline(always)]
+    fn seal(&self, slot: usize) -> &AtomicU64 {
+        // SAFETY: the first word of a slot, mapped and aligned by the promise to `new`.
+        unsafe { self.slot(slot).cast().as_ref() }
+    }
+
+    #[inline(always)]
+    fn body(&self, slot: usize) -> NonNull<u8> {
+        // SAFETY: a slot is at least one line.
+        unsafe { self.slot(slot).add(size_of::<u64>()) }
+    }
+
+    fn body_len(&self) -> usize {
+        self.geometry.body()
+    }
+}
+
+/// A ring in this process's heap, for tests and model checkers.
+#[cfg(test)]
+pub(crate) struct Boxed {
+    tail: AtomicU64,
+    head: AtomicU64,
+    slots: Vec<BoxedSlot>,
+}
+
+#[cfg(test)]
+struct BoxedSlot {
+    writer: AtomicU64,
+    reader: AtomicU64,
+    seal: AtomicU64,
+    body: crate::prim::Plain<[u64; 2]>,
+}
+
+#[cfg(test)]
+impl Boxed {
+    pub(crate) fn new(capacity: usize) -> Boxed {
+        assert!(capacity.is_power_of_two());
+        let slot = || BoxedSlot {
+            writer: AtomicU64::new(0),
+            reader: AtomicU64::new(0),
+            seal: AtomicU64::new(0),
+            body: crate::prim::Plain::new([0; 2]),
+        };
+        let slots = std::iter::repeat_with(slot).take(capacity).collect();
+        Boxed {
+            tail: AtomicU64::new(0),
+            head: AtomicU64::new(0),
+            slots,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Store for Boxed {
+    fn capacity(&self) -> u64 {
+        self.slots.len() as u64
+    }
+
+    fn tail(&self) -> &AtomicU64 {
+        &self.tail
+    }
+
+    fn head(&self) -> &AtomicU64 {
+        &self.head
+    }
+
+    fn writer(&self, slot: usize) -> &AtomicU64 {
+        &self.slots[slot].writer
+    }
+
+    fn reader(&self, slot: usize) -> &AtomicU64 {
+        &self.slots[slot].reader
+    }
+
+    fn seal(&self, slot: usize) -> &AtomicU64 {
+        &self.slots[slot].seal
+    }
+
+    fn body(&self, slot: usize) -> NonNull<u8> {
+        self.slots[slot]
+            .body
+            .with_mut(|body| NonNull::new(body.cast()).expect("a field has an address"))
+    }
+
+    fn body_len(&self) -> usize {
+        size_of::<[u64; 2]>()
+    }
+}

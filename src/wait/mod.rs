@@ -1,0 +1,61 @@
+//! Sleeping until another process has done something, and not a moment longer than needed.
+//!
+//! The protocol, and the proof that no wake-up is lost, stand in `README.md` beside this file.
+
+mod cell;
+#[cfg(all(test, feature = "shuttle"))]
+mod model;
+mod patience;
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests;
+
+pub(crate) use cell::WaitCell;
+pub(crate) use patience::Patience;
+
+use crate::time::Deadline;
+
+/// The deadline passed and what was waited for had not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TimedOut;
+
+/// Calls `ready` until it gives something, sleeping on `cell` in between: at least once, at every wake-up,
+/// and once more after the deadline.
+///
+/// Whoever makes `ready` true must do so by a SeqCst operation and then call one of the cell's `notify_*`;
+/// what `ready` loads for its decision it must load SeqCst.
+#[inline]
+pub(crate) fn wait_until<T>(
+    cell: &WaitCell,
+    patience: &mut Patience,
+    deadline: Deadline,
+    mut ready: impl FnMut() -> Option<T>,
+) -> Result<T, TimedOut> {
+    match ready() {
+        Some(found) => Ok(found),
+        None if deadline == Deadline::Now => Err(TimedOut),
+        None => wait_longer(cell, patience, deadline, &mut ready),
+    }
+}
+
+fn wait_longer<T>(
+    cell: &WaitCell,
+    patience: &mut Patience,
+    deadline: Deadline,
+    ready: &mut dyn FnMut() -> Option<T>,
+) -> Result<T, TimedOut> {
+    if let Some(found) = patience.stay_awake(deadline, ready) {
+        return Ok(found);
+    }
+    let slept = patience.begin_sleep();
+    loop {
+        if let Some(found) = cell.sleep_unless(deadline, ready) {
+            patience.end_sleep(slept);
+            return Ok(found);
+        }
+        if deadline.passed() {
+            patience.end_sleep(slept);
+            // `ready` was asked after the sleep, but perhaps before the deadline.
+            return ready().ok_or(TimedOut);
+        }
+    }
+}

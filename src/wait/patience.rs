@@ -1,0 +1,129 @@
+//! How long it pays to stay awake: a thread's own memory of its recent waits.
+//!
+//! What is spun for arrives after 0.1 µs; a sleeper on another core is back after 60 to 90 µs. So it pays to stay
+//! awake for about as long as a wake-up takes, if things tend to come within that time, and if nobody
+//! else needs the processor. Both are learnt: waits that ended soon after going to sleep lengthen the next
+//! spell awake, waits that lasted shorten it; and a `sched_yield` that takes long has let somebody run.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::prim::spin_loop;
+use crate::time::{Deadline, now};
+
+/// Looks without so much as a pause: the answer of an awake peer arrives within these.
+const LOOKS: u32 = 200;
+/// Looks with a pause in between, before processors are offered to others.
+const PAUSED_LOOKS: u32 = 100;
+/// Never awake for longer than about what a wake-up costs.
+const AWAKE_MOST: Duration = Duration::from_micros(80);
+/// Never shorter: else a thread whose peer became quick would not find out.
+const AWAKE_LEAST: Duration = Duration::from_micros(4);
+/// A sleep shorter than this would better have been spent awake.
+const SHORT_SLEEP: Duration = Duration::from_micros(200);
+/// A yield that takes longer than this was a turn of somebody else.
+const SLOW_YIELD: Duration = Duration::from_micros(5);
+/// After so many slow yields more threads want to run than there are processors.
+const CROWDED: u32 = 2;
+const CROWDED_MOST: u32 = 6;
+
+/// What one waiting thread has learnt. Private to it: not shared, not in shared memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Patience {
+    awake: Duration,
+    slow_yields: u32,
+}
+
+impl Patience {
+    pub(crate) fn new() -> Patience {
+        Patience {
+            awake: AWAKE_MOST,
+            slow_yields: if processors() > 1 { 0 } else { CROWDED },
+        }
+    }
+
+    /// Looks again and again for as long as it seems worth it.
+    pub(super) fn stay_awake<T>(
+        &mut self,
+        deadline: Deadline,
+        ready: &mut dyn FnMut() -> Option<T>,
+    ) -> Option<T> {
+        if cfg!(feature = "shuttle") {
+            // A spinning thread tells the model checker nothing that a sleeping one does not.
+            return None;
+        }
+        self.spin(ready).or_else(|| self.offer(deadline, ready))
+    }
+
+    fn spin<T>(&self, ready: &mut dyn FnMut() -> Option<T>) -> Option<T> {
+        let (looks, paused) = if self.crowded() {
+            (LOOKS / 10, 0)
+        } else {
+            (LOOKS, PAUSED_LOOKS)
+        };
+        for look in 0..looks + paused {
+            if let Some(found) = ready() {
+                return Some(found);
+            }
+            if look >= looks {
+                spin_loop();
+            }
+        }
+        None
+    }
+
+    /// Offers the processor to others between looks.
+    fn offer<T>(&mut self, deadline: Deadline, ready: &mut dyn FnMut() -> Option<T>) -> Option<T> {
+        let began = now();
+        let mut at = began;
+        loop {
+            thread::yield_now();
+            let after = now();
+            self.learn_yield(after - at);
+            if let Some(found) = ready() {
+                self.awake = self.awake.max(2 * (after - began)).min(AWAKE_MOST);
+                return Some(found);
+            }
+            let over = matches!(deadline, Deadline::At(end) if after >= end);
+            if over || after - began >= self.awake || self.slow_yields == CROWDED_MOST {
+                return None;
+            }
+            at = after;
+        }
+    }
+
+    fn learn_yield(&mut self, took: Duration) {
+        if processors() == 1 {
+            return;
+        }
+        self.slow_yields = if took > SLOW_YIELD {
+            (self.slow_yields + 1).min(CROWDED_MOST)
+        } else {
+            self.slow_yields.saturating_sub(1)
+        };
+    }
+
+    fn crowded(&self) -> bool {
+        self.slow_yields >= CROWDED
+    }
+
+    pub(super) fn begin_sleep(&self) -> Instant {
+        now()
+    }
+
+    pub(super) fn end_sleep(&mut self, began: Instant) {
+        let awake = if now() - began < SHORT_SLEEP {
+            self.awake * 2
+        } else {
+            self.awake / 2
+        };
+        self.awake = awake.clamp(AWAKE_LEAST, AWAKE_MOST);
+    }
+}
+
+fn processors() -> usize {
+    static PROCESSORS: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *PROCESSORS.get_or_init(|| thread::available_parallelism().map_or(1, usize::from))
+}
