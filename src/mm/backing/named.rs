@@ -71,7 +71,7 @@ fn refused(error: ShmemError) -> io::Error {
 }
 
 /// What the names of this user's segments start with.
-pub(super) fn prefix(user: u32) -> String {
+pub(in crate::mm) fn prefix(user: u32) -> String {
     format!("dragon-{user}-")
 }
 

@@ -1,5 +1,8 @@
 //! Tests of the memory of a node.
 
+mod backings;
 mod basics;
+mod model;
+mod processes;
 mod recovery;
 mod timing;
