@@ -2,6 +2,7 @@
 
 mod backings;
 mod basics;
+mod children;
 mod model;
 mod processes;
 mod recovery;
