@@ -30,6 +30,16 @@ pub enum MemError {
         /// Bytes the system says are free.
         free: u64,
     },
+    /// A pool has no room for this block.
+    #[error("the pool is full: asked for {asked} bytes with {in_use} bytes in use of {size}; free something or create a larger pool")]
+    PoolFull {
+        /// Bytes asked for.
+        asked: u64,
+        /// Bytes in blocks that are held now.
+        in_use: u64,
+        /// Bytes of the pool.
+        size: u64,
+    },
     /// A block cannot be larger than a segment.
     #[error("a block of {asked} bytes does not fit a segment, which holds at most {most}; raise DRAGON_DEFAULT_SEG_SZ")]
     LargerThanSegment {
@@ -124,6 +134,7 @@ impl MemError {
 
     /// Whether freeing something, or a larger limit, would have helped.
     pub fn is_out_of_memory(&self) -> bool {
-        matches!(self, MemError::OutOfMemory { .. } | MemError::Full { .. } | MemError::LargerThanSegment { .. })
+        use MemError::{Full, LargerThanSegment, OutOfMemory, PoolFull};
+        matches!(self, OutOfMemory { .. } | Full { .. } | PoolFull { .. } | LargerThanSegment { .. })
     }
 }

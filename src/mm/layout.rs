@@ -100,7 +100,9 @@ pub(super) struct ObjectEntry {
     /// Generation, who builds or buries it, state: see `objects.rs`.
     pub(super) word: AtomicU64,
     pub(super) kind: AtomicU32,
-    pub(super) reserved: [u32; 7],
+    /// Not zero: it lives on though nobody has it open.
+    pub(super) kept: AtomicU32,
+    pub(super) reserved: [u32; 6],
     /// The handle of its block; the offset is written last and cleared first.
     pub(super) handle: [AtomicU64; 3],
     /// The processes that have it open.

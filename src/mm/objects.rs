@@ -18,6 +18,7 @@ use crate::mm::heap::word::State as BlockState;
 use crate::mm::layout;
 use crate::mm::layout::ObjectEntry;
 use crate::mm::memory::Memory;
+use crate::mm::pool;
 use crate::prim::AtomicU64;
 use crate::prim::Ordering;
 use crate::prim::spin_loop;
@@ -150,6 +151,13 @@ impl Object {
         &self.0.memory
     }
 
+    /// Whether it shall live on when nobody has it open.
+    pub(super) fn keep(&self, kept: bool) {
+        let memory = self.memory();
+        // SeqCst: as a holder's bit. This process has it open, so nobody ends it just now.
+        memory.entry(self.id().index).kept.store(u32::from(kept), Ordering::SeqCst);
+    }
+
     /// Drops this reference. If it was the last one anywhere, what remains of the object.
     pub(crate) fn release(self) -> Option<Remains> {
         let mut held = Arc::into_inner(self.0)?;
@@ -220,6 +228,7 @@ impl Memory {
         let entry = self.entry(index);
         mark!("object.building");
         entry.kind.store(kind as u32, Ordering::Relaxed);
+        entry.kept.store(0, Ordering::Relaxed);
         let (_, at, handle) = block.into_parts();
         write_handle(entry, handle);
         mark!("object.named");
@@ -291,6 +300,7 @@ impl Memory {
     /// Counts a death as closing everything that `dead` had open, and finishes what it began. What then
     /// nobody has open any more is returned, and freed when the caller drops it.
     pub(crate) fn release_objects_of(self: &Arc<Self>, dead: ProcId) -> Vec<Remains> {
+        pool::end_local_to(self, dead);
         let mut ended = Vec::new();
         let indices: Vec<u32> = self.entries().map(|(index, _)| index).collect();
         for index in indices {
@@ -451,7 +461,8 @@ fn clear_holder(entry: &ObjectEntry, of: ProcId) {
 
 fn is_held(entry: &ObjectEntry) -> bool {
     // SeqCst: after Dying; partner: the bit set before the look at the state in `hold`.
-    entry.holders.iter().any(|word: &AtomicU64| word.load(Ordering::SeqCst) != 0)
+    entry.kept.load(Ordering::SeqCst) != 0
+        || entry.holders.iter().any(|word: &AtomicU64| word.load(Ordering::SeqCst) != 0)
 }
 
 /// SeqCst: one total order with the holders' bits.

@@ -1,6 +1,7 @@
 //! Giving back what a dead process held.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use crate::id::ProcId;
 use crate::mm::handle::BlockKey;
@@ -9,6 +10,7 @@ use crate::mm::heap::cache;
 use crate::mm::heap::cache::Heaps;
 use crate::mm::heap::scan::Tally;
 use crate::mm::memory::Memory;
+use crate::mm::pool;
 
 /// What was given back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,7 +23,7 @@ impl Memory {
     /// Frees all blocks of `dead`, but for those that `referenced` says are on their way to somebody:
     /// those belong to nobody until they are taken over. To be called between
     /// [`Memory::begin_recovery`] and [`Memory::end_recovery`]; can be done again at any time.
-    pub(crate) fn reclaim_blocks(&self, dead: ProcId, referenced: &HashSet<Handle>) -> Reclaimed {
+    pub(crate) fn reclaim_blocks(self: &Arc<Self>, dead: ProcId, referenced: &HashSet<Handle>) -> Reclaimed {
         let keys: HashSet<BlockKey> = referenced.iter().map(|handle| handle.key()).collect();
         let mut freed = Tally::default();
         self.while_scanning(|| {
@@ -34,7 +36,8 @@ impl Memory {
                 freed.add(segment.heap.reclaim(dead, &keep));
             }
         });
-        cache::sweep_homeless(self);
+        cache::sweep_homeless(&**self);
+        freed.add(pool::reclaim(self, dead));
         Reclaimed { blocks: freed.blocks, bytes: freed.bytes }
     }
 }

@@ -43,6 +43,11 @@ impl Facts {
         self.file.as_fd()
     }
 
+    pub(super) fn somebody_scans(&self) -> bool {
+        // SeqCst: after a slab was retired; partner: the flag in `Memory::while_scanning`.
+        self.header().scanners.iter().any(|word| word.load(Ordering::SeqCst) != 0)
+    }
+
     /// Sets pages of the file aside, with figures when there are none left.
     pub(super) fn commit(&self, from: u64, to: u64) -> Result<(), MemError> {
         let (low, high) = (from / self.granule * self.granule, to.next_multiple_of(self.granule));
@@ -130,8 +135,7 @@ impl Ground for Window {
     }
 
     fn somebody_scans(&self) -> bool {
-        // SeqCst: after a slab was retired, partner of the flag in `Memory::raise_flag`.
-        self.facts.header().scanners.iter().any(|word| word.load(Ordering::SeqCst) != 0)
+        self.facts.somebody_scans()
     }
 
     fn account(&self, bytes: u64) {

@@ -125,9 +125,9 @@ fn claim<H: Heaps>(heaps: &H, units: u32, last: State) -> Result<Option<(usize, 
     match claim_beyond(heaps, units, last) {
         Ok(Some(block)) => Ok(Some(block)),
         // Nothing more to be had: what unused slabs hold is the last reserve.
-        refused if trim(heaps) > 0 => match committed(heaps)? {
+        _ if trim(heaps) > 0 => match committed(heaps)? {
             Some(block) => Ok(Some(block)),
-            None => refused,
+            None => claim_beyond(heaps, units, last),
         },
         refused => refused,
     }
@@ -295,6 +295,20 @@ fn retire<H: Heaps>(heaps: &H, owned: &Owned) -> bool {
         lock(&heaps.cache().limbo).push(Limbo { heap: owned.heap, unit, word });
     }
     true
+}
+
+/// Leaves all slabs to whoever needs them: this process will not come back to these heaps.
+pub(in crate::mm) fn abandon<H: Heaps>(heaps: &H) {
+    trim(heaps);
+    let cache = heaps.cache();
+    let on_shelves = cache.shelves.iter().flat_map(|shelf| std::mem::take(&mut lock(shelf).slabs));
+    let units = on_shelves.map(|owned| (owned.heap, owned.slab.unit()));
+    let retired = std::mem::take(&mut *lock(&cache.limbo)).into_iter().map(|at| (at.heap, at.unit));
+    for (index, unit) in units.chain(retired) {
+        if let Ok(heap) = heaps.heap(index) {
+            heap.leave_slab(heaps.me(), unit);
+        }
+    }
 }
 
 fn leave_limbo<H: Heaps>(heaps: &H) -> usize {

@@ -194,6 +194,11 @@ pub(super) fn largest_in(len: u64) -> u64 {
     u64::from(divide(len).1) * layout::UNIT
 }
 
+/// Bytes at the start of a heap of so many bytes that have to be zero in the beginning.
+pub(super) fn head_len(len: u64) -> u64 {
+    divide(len).0
+}
+
 /// Bytes a heap needs to have so many units.
 pub(super) fn len_for_units(units: u64) -> u64 {
     (layout::TABLE_AT + 8 * units).next_multiple_of(layout::PAGE) + units * layout::UNIT

@@ -138,6 +138,14 @@ impl Heap {
         self.header().homeless.fetch_or(1 << class, Ordering::SeqCst);
     }
 
+    /// `me` leaves a slab that it allocates from no more.
+    pub(super) fn leave_slab(&self, me: ProcId, unit: u32) {
+        let word = self.unit_word(unit);
+        if word.owner() == me && matches!(word.state(), State::Slab | State::Retired) {
+            self.make_homeless(unit, word);
+        }
+    }
+
     /// Makes `me` the home of a homeless slab of this class.
     pub(super) fn adopt(&self, me: ProcId, class: usize) -> Option<Slab> {
         if self.header().homeless.load(Ordering::Relaxed) & 1 << class == 0 {

@@ -185,10 +185,16 @@ impl World {
     }
 
     fn spawn(&mut self) {
+        self.spawn_with("");
+    }
+
+    /// A child that kills itself at a mark (`name:times`), if it comes there.
+    fn spawn_with(&mut self, crash_at: &str) {
         let place = self.memory.reserve_process().unwrap();
         let id = self.object.id();
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "mm::tests::children::child", "--ignored", "--test-threads=1", "-q"])
+            .env("DRAGON_CRASH_AT", crash_at)
             .env("DRAGON_MM_CHILD", format!("{},{},{}", place.0, id.index, id.generation))
             .stdin(Stdio::from(self.memory.descriptor().try_clone_to_owned().unwrap()))
             .stdout(Stdio::null())
@@ -271,3 +277,53 @@ fn killed_processes_lose_nothing() {
     }
     world.close(before);
 }
+
+/// Each mark that this workload passes, the first time and later.
+#[cfg(feature = "failpoints")]
+#[test]
+fn killed_at_every_mark_nothing_is_lost() {
+    let mut reached = Vec::new();
+    for mark in MARKS {
+        let mut world = World::new();
+        let before = world.memory.heap_stats().in_use_bytes;
+        world.spawn();
+        for times in [1, 2, 50, 1] {
+            world.spawn_with(&format!("{mark}:{times}"));
+            let (place, mut child) = world.children.pop().unwrap();
+            let deadline = time::Deadline::after(Duration::from_millis(400));
+            while child.try_wait().unwrap().is_none() && !deadline.passed() {
+                std::thread::yield_now();
+            }
+            if child.try_wait().unwrap().is_some() && !reached.contains(mark) {
+                reached.push(*mark);
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            world.recover(place);
+        }
+        world.close(before);
+    }
+    let missed: Vec<_> = MARKS.iter().filter(|mark| !reached.contains(mark)).collect();
+    assert!(missed.is_empty(), "never passed: {missed:?}");
+}
+
+#[cfg(feature = "failpoints")]
+const MARKS: &[&str] = &[
+    "process.join.named",
+    "heap.stretch.committed",
+    "heap.claim.head",
+    "heap.claim.tail",
+    "heap.claim.held",
+    "heap.free.begun",
+    "heap.free.tail",
+    "heap.free.head",
+    "heap.slab.prepared",
+    "heap.slab.bit_cleared",
+    "heap.slab.held",
+    "heap.slab.bit_set",
+    "heap.slab.freed",
+    "heap.slab.retired",
+    "heap.slab.unit_freed",
+    "heap.taken_over",
+    "object.bit_set",
+];

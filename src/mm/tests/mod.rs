@@ -4,6 +4,7 @@ mod backings;
 mod basics;
 mod children;
 mod model;
+mod pools;
 mod processes;
 mod recovery;
 mod timing;

@@ -46,6 +46,26 @@ fn what_the_dead_held_comes_back() {
 }
 
 #[test]
+fn a_slab_without_a_home_is_adopted() {
+    let memory = small();
+    let other = join(&memory);
+    let dead = other.me();
+    let sent = other.alloc(2000).unwrap().into_handle();
+    std::mem::forget(other);
+    assert!(memory.begin_recovery(dead));
+    memory.reclaim_blocks(dead, &HashSet::from([sent]));
+    memory.end_recovery(dead);
+    assert_eq!(memory.heap_stats().slabs, 1);
+    let mut ours: Vec<_> = (0..20).map(|_| memory.alloc(2000).unwrap()).collect();
+    assert_eq!(memory.heap_stats().slabs, 1, "the blocks are from the slab of the dead");
+    assert!(ours.iter().all(|block| block.handle().offset != sent.offset));
+    ours.push(memory.take_over(sent).unwrap());
+    drop(ours);
+    memory.trim();
+    assert_eq!(memory.heap_stats().slabs, 0);
+}
+
+#[test]
 fn a_recoverer_that_dies_is_recovered_with_its_work() {
     let memory = small();
     let (first, second, third) = (join(&memory), join(&memory), join(&memory));
