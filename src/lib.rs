@@ -4,6 +4,8 @@
 #[macro_use]
 mod prim;
 
+#[allow(dead_code, unused_imports)]
+pub(crate) mod channel;
 pub(crate) mod id;
 // Floors above use what is not used yet.
 #[allow(dead_code, unused_imports)]

@@ -201,10 +201,27 @@ impl Memory {
 
     /// Makes the block behind a claim this process's own.
     pub(crate) fn take_over(self: &Arc<Self>, claim: Handle) -> Result<Block, MemError> {
+        self.take_over_if(claim, |_| true)
+    }
+
+    /// As [`Memory::take_over`], from the process that sent it, or from nobody if that has died. A block that
+    /// belongs to somebody else by now was received already.
+    pub(crate) fn take_over_from(self: &Arc<Self>, claim: Handle, sender: ProcId) -> Result<Block, MemError> {
+        self.take_over_if(claim, |owner| owner == sender || owner == ProcId::NONE)
+    }
+
+    fn take_over_if(
+        self: &Arc<Self>,
+        claim: Handle,
+        from: impl Fn(ProcId) -> bool,
+    ) -> Result<Block, MemError> {
         loop {
             let (heap, place, word) = self.check(claim)?;
             if word.state() != State::Held {
                 return Err(MemError::BadHandle { why: "the block belongs to an object" });
+            }
+            if !from(word.owner()) {
+                return Err(MemError::BadHandle { why: "somebody else has that block by now" });
             }
             if word::swap(heap.word_of(&place), word, word.to(State::Held, self.me)) {
                 mark!("heap.taken_over");

@@ -29,11 +29,12 @@ impl<S: Store> Ring<S> {
             match self.look_to_write(position) {
                 Look::Free(seen) => {
                     mark!("ring.write.seen");
-                    // AcqRel: of all that try, one; what it then does to the slot comes after what it saw.
+                    // Of all that try, one. SeqCst: what the writer does to the slot comes after what it saw; and in one
+                    // order with `outlook`, so that who closes a queue and finds none in progress has seen all.
                     let swapped = self.store.writer(self.slot(position)).compare_exchange(
                         seen.raw(),
                         Word::new(position, me.0).raw(),
-                        Ordering::AcqRel,
+                        Ordering::SeqCst,
                         Ordering::Relaxed,
                     );
                     if swapped.is_ok() {

@@ -70,7 +70,7 @@
 //!
 //! A writer that lives but stands still between claim and publication holds up the messages behind
 //! it (they have an order); a reader that stands still holds up the writer that comes to its slot a lap
-//! later. Neither harms anything but the time of others: see [`Ring::in_progress`].
+//! later. Neither harms anything but the time of others: see [`Ring::outlook`].
 
 pub(crate) mod layout;
 
@@ -90,7 +90,7 @@ pub(crate) use layout::Geometry;
 #[cfg(test)]
 pub(crate) use store::Boxed;
 pub(crate) use store::{Mapped, Store};
-pub(crate) use take::Reading;
+pub(crate) use take::{Outlook, Reading};
 pub(crate) use unstick::Unstuck;
 
 use crate::prim::Ordering;
@@ -138,18 +138,6 @@ impl<S: Store> Ring<S> {
         let tail = Word::from(self.store.tail().load(Ordering::Relaxed)).position();
         // Negative while `tail` waits for help that `head` already had.
         distance(head, tail).clamp(0, self.capacity() as i64) as u64
-    }
-
-    /// Whether a writer has claimed the position that readers wait for, but has not published it: with
-    /// [`Ring::readable`] false, "empty" would not be the whole truth.
-    pub(crate) fn in_progress(&self) -> bool {
-        let position = Word::from(self.store.head().load(Ordering::Acquire)).position();
-        let claimed = Word::from(
-            self.store
-                .writer(self.slot(position))
-                .load(Ordering::Relaxed),
-        );
-        claimed.position() == position
     }
 
     fn slot(&self, position: u64) -> usize {

@@ -19,6 +19,18 @@ enum Look {
     Passed,
 }
 
+/// What a reader can expect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outlook {
+    /// There is a message, perhaps a void one.
+    Ready,
+    /// A writer has claimed the next position and has not published it. Those behind it may be ready, but messages have
+    /// an order, so "empty" would not be the whole truth.
+    InProgress,
+    /// There is nothing, and nobody has begun to write.
+    Empty,
+}
+
 impl<S: Store> Ring<S> {
     /// Claims the next message for reading. `None`: the ring is empty.
     #[inline]
@@ -62,6 +74,29 @@ impl<S: Store> Ring<S> {
                 Look::Ready(_) => return true,
                 Look::Empty => return false,
                 Look::Passed => self.pass_head(head),
+            }
+        }
+    }
+
+    /// What to expect, were nobody faster.
+    pub(crate) fn outlook(&self) -> Outlook {
+        loop {
+            // Acquire: as in `take`.
+            let head = Word::from(self.store.head().load(Ordering::Acquire));
+            match self.look_to_read(head.position()) {
+                Look::Ready(_) => return Outlook::Ready,
+                Look::Passed => self.pass_head(head),
+                Look::Empty => {
+                    let slot = self.slot(head.position());
+                    // SeqCst: pairs with the claim.
+                    let claimed = Word::from(self.store.writer(slot).load(Ordering::SeqCst));
+                    let begun = claimed.position() == head.position();
+                    return if begun {
+                        Outlook::InProgress
+                    } else {
+                        Outlook::Empty
+                    };
+                }
             }
         }
     }
@@ -119,6 +154,13 @@ impl<S: Store> Reading<'_, S> {
     #[inline]
     pub(crate) fn position(&self) -> u64 {
         self.head.position()
+    }
+
+    /// Who wrote it.
+    pub(crate) fn writer(&self) -> ProcId {
+        // Relaxed: `seal` was loaded after it had been published, and the word stays until the slot is free.
+        let writer = self.ring.store.writer(self.ring.slot(self.position()));
+        ProcId(Word::from(writer.load(Ordering::Relaxed)).low())
     }
 
     /// There is no message: its writer died. Free it and take the next.

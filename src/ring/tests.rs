@@ -11,7 +11,7 @@ use proptest::{collection::vec, prelude::*};
 
 use super::layout::{Geometry, LINE, Word, distance, position_before};
 use super::support::{boxed, fill, receive, send, value};
-use super::{Mapped, Ring, Store, Unstuck};
+use super::{Mapped, Outlook, Ring, Store, Unstuck};
 use crate::id::ProcId;
 
 const ME: ProcId = ProcId(7);
@@ -86,15 +86,18 @@ fn a_dropped_claim_is_void() {
 #[test]
 fn an_unpublished_claim_is_in_progress() {
     let ring = boxed(4, 0);
-    assert!(!ring.in_progress());
+    assert_eq!(ring.outlook(), Outlook::Empty);
     let stalled = ring.claim(OTHER).unwrap();
     assert!(send(&ring, ME, 2));
-    assert!(
-        ring.take(ME).is_none() && ring.in_progress(),
+    assert!(ring.take(ME).is_none());
+    assert_eq!(
+        ring.outlook(),
+        Outlook::InProgress,
         "messages have an order"
     );
     stalled.publish();
-    assert!(ring.readable() && receive(&ring, ME).is_some());
+    assert_eq!((ring.outlook(), ring.readable()), (Outlook::Ready, true));
+    assert!(receive(&ring, ME).is_some());
     assert_eq!(receive(&ring, ME), Some(2));
 }
 

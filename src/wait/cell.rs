@@ -73,6 +73,15 @@ impl WaitCell {
         }
     }
 
+    /// As [`WaitCell::notify_one`], if there still is something to be found; asked only when it matters.
+    #[inline]
+    pub(crate) fn notify_one_if(&self, worth_it: impl FnOnce() -> bool) {
+        // SeqCst: as in `notify_one`.
+        if !Roll::from(self.roll.load(Ordering::SeqCst)).all_called() && worth_it() {
+            self.call_one();
+        }
+    }
+
     #[cold]
     fn call_one(&self) {
         // SeqCst: as in `notify_one`.

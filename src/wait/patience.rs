@@ -30,7 +30,7 @@ const CROWDED: u32 = 2;
 const CROWDED_MOST: u32 = 6;
 
 /// What one waiting thread has learnt. Private to it: not shared, not in shared memory.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
     awake: Duration,
     slow_yields: u32,

@@ -1,0 +1,231 @@
+//! A channel: a queue of messages between all processes of a node, which no death breaks.
+//!
+//! It is a ring (`crate::ring`) with a place to sleep for those who wait for messages and one for those who wait
+//! for room (`crate::wait`), in the block of a shared object (`crate::mm`). A short message lies in its slot. A longer
+//! one lies in a block, whose handle lies in the slot: the block stays the sender's until the receiver has
+//! taken it over, which it does before it frees the slot, so that at every moment somebody can be found to
+//! whom it belongs. Whoever had a block to begin with sends it without a copy.
+//!
+//! What a death leaves, [`repair`] mends. A message is lost only if its receiver died after it had freed the
+//! slot; it comes again if the receiver died before.
+
+mod error;
+mod layout;
+mod message;
+#[cfg(all(test, feature = "shuttle"))]
+mod model;
+mod pipe;
+mod receive;
+mod repair;
+mod send;
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests;
+
+pub use error::ChannelError;
+pub(crate) use message::{Message, Payload};
+pub(crate) use repair::{Repairs, repair};
+
+use std::{cell::Cell, sync::Arc};
+
+use crate::id::{ObjectId, ProcId};
+use crate::mm::{Block, Kind, Memory, Object, Remains};
+use crate::ring::{Mapped, Ring};
+use crate::time::Deadline;
+use crate::wait::{Patience, TimedOut, wait_until};
+use layout::{Layout, Shared};
+use pipe::Pipe;
+
+/// A channel as this process has it open. Clones are the same channel; the last to be dropped, in
+/// whichever process, frees it with all that is still in it.
+#[derive(Clone)]
+pub(crate) struct Channel(Arc<Inner>);
+
+struct Inner {
+    ring: Ring<Mapped>,
+    shared: Shared,
+    inline: usize,
+    me: ProcId,
+    /// `Some` until it is dropped. Last, since the others point into it.
+    object: Option<Object>,
+}
+
+impl Channel {
+    /// A new channel for `capacity` messages (rounded up to a power of two), that carries messages of up to `inline`
+    /// bytes without a block (rounded up to whole cache lines).
+    pub(crate) fn create(
+        memory: &Arc<Memory>,
+        capacity: usize,
+        inline: usize,
+    ) -> Result<Channel, ChannelError> {
+        let layout = Layout::new(capacity, inline)?;
+        let block = memory.alloc(layout.bytes())?;
+        // SAFETY: the block has that many bytes, aligned to a cache line, and nobody else knows it.
+        unsafe { layout.initialise(block.ptr()) };
+        mark!("channel.create.initialised");
+        let object = memory.create_object(Kind::Channel, block)?;
+        Ok(Channel::over(object, layout))
+    }
+
+    /// Opens a channel that some process has open.
+    pub(crate) fn open(memory: &Arc<Memory>, id: ObjectId) -> Result<Channel, ChannelError> {
+        let object = memory.open_object(id, Kind::Channel)?;
+        // SAFETY: the object has that many bytes, aligned to a cache line.
+        let layout = unsafe { Layout::read(object.ptr(), object.len()) };
+        match layout {
+            Some(layout) => Ok(Channel::over(object, layout)),
+            None => Err(ChannelError::Garbled {
+                what: "the channel itself",
+            }),
+        }
+    }
+
+    fn over(object: Object, layout: Layout) -> Channel {
+        // SAFETY: `layout` fits the object, which stays mapped as long as `Inner` holds it.
+        let (ring, shared) = unsafe { layout.parts(object.ptr()) };
+        let me = object.memory().me();
+        Channel(Arc::new(Inner {
+            ring,
+            shared,
+            inline: layout.inline(),
+            me,
+            object: Some(object),
+        }))
+    }
+
+    fn object(&self) -> &Object {
+        // It is taken out when the last clone is dropped, and this is one.
+        self.0.object.as_ref().expect("held until dropped")
+    }
+
+    fn memory(&self) -> &Arc<Memory> {
+        self.object().memory()
+    }
+
+    #[inline]
+    fn pipe(&self) -> Pipe<'_, Mapped> {
+        let inner = &*self.0;
+        Pipe {
+            ring: &inner.ring,
+            readers: inner.shared.readers(),
+            writers: inner.shared.writers(),
+            closed: inner.shared.closed(),
+            me: inner.me,
+        }
+    }
+
+    /// The name under which other processes open it.
+    pub(crate) fn id(&self) -> ObjectId {
+        self.object().id()
+    }
+
+    /// How many messages fit.
+    pub(crate) fn capacity(&self) -> usize {
+        self.0.ring.capacity() as usize
+    }
+
+    /// About how many messages wait.
+    pub(crate) fn len(&self) -> usize {
+        self.0.ring.len() as usize
+    }
+
+    /// Whether there is nothing to receive just now.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.0.ring.readable()
+    }
+
+    /// Whether there is no room just now.
+    pub(crate) fn is_full(&self) -> bool {
+        !self.0.ring.writable()
+    }
+
+    /// The longest message that needs no block.
+    pub(crate) fn inline_capacity(&self) -> usize {
+        self.0.inline
+    }
+
+    /// A block to be filled and sent without a copy.
+    pub(crate) fn loan(&self, len: usize) -> Result<Block, ChannelError> {
+        Ok(self.memory().alloc(len)?)
+    }
+
+    /// No more messages: sends fail from now on, receivers get what is there and then fail too.
+    pub(crate) fn close(&self) {
+        self.pipe().close();
+    }
+
+    /// Whether somebody closed it.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.pipe().is_closed()
+    }
+
+    /// Wakes all who wait, so that they look at what they wait for, and at their `stop`, again.
+    pub(crate) fn poke(&self) {
+        self.pipe().poke();
+    }
+
+    /// Waits until there is something to receive, or will never be. Somebody else may be faster to take it, or it may
+    /// turn out to be what a dead sender left.
+    pub(crate) fn wait_readable(&self, deadline: Deadline) -> Result<(), ChannelError> {
+        let pipe = self.pipe();
+        let ready = || (pipe.ring.readable() || pipe.is_closed()).then_some(());
+        let waited = patiently(|patience| wait_until(pipe.readers, patience, deadline, ready));
+        // Who only looks must leave the wake-up to one who takes.
+        pipe.readers.notify_one_if(|| pipe.ring.readable());
+        waited.map_err(|TimedOut| ChannelError::late(deadline, ChannelError::Empty))
+    }
+
+    /// Waits until there is room, or will never be. Somebody else may be faster to take it.
+    pub(crate) fn wait_writable(&self, deadline: Deadline) -> Result<(), ChannelError> {
+        let pipe = self.pipe();
+        let ready = || (pipe.ring.writable() || pipe.is_closed()).then_some(());
+        let waited = patiently(|patience| wait_until(pipe.writers, patience, deadline, ready));
+        pipe.writers.notify_one_if(|| pipe.ring.writable());
+        waited.map_err(|TimedOut| ChannelError::late(deadline, ChannelError::Full))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(remains) = self.object.take().and_then(Object::release) {
+            bury(remains);
+        }
+    }
+}
+
+/// Frees what is left of an object that nobody has open any more; of a channel, also the blocks in it.
+fn bury(remains: Remains) {
+    if !remains.is(Kind::Channel) {
+        return;
+    }
+    let memory = remains.memory();
+    let Ok(base) = memory.resolve(remains.handle()) else {
+        return;
+    };
+    // SAFETY: a live block of that many bytes; `remains` keeps it.
+    let Some(layout) = (unsafe { Layout::read(base, remains.handle().len as usize) }) else {
+        return;
+    };
+    // SAFETY: `layout` fits the block, which `remains` keeps longer than `ring` is used.
+    let (ring, _) = unsafe { layout.parts(base) };
+    for handle in layout::pending_blocks(&ring) {
+        // One that cannot be taken over was freed by its receiver, who died before it said so.
+        drop(memory.take_over(handle));
+    }
+}
+
+impl std::fmt::Debug for Channel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Channel").field(&self.id()).finish()
+    }
+}
+
+/// Waits with what this thread has learnt about waiting in earlier calls.
+fn patiently<R>(wait: impl FnOnce(&mut Patience) -> R) -> R {
+    thread_local! {
+        static LEARNT: Cell<Option<Patience>> = const { Cell::new(None) };
+    }
+    let mut patience = LEARNT.get().unwrap_or_else(Patience::new);
+    let result = wait(&mut patience);
+    LEARNT.set(Some(patience));
+    result
+}

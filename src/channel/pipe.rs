@@ -1,0 +1,227 @@
+//! The heart of a channel: a ring and its sleepers, over whatever words, so that the model checker runs this very code.
+
+use crate::id::ProcId;
+use crate::prim::{AtomicU32, Ordering, spin_loop};
+use crate::ring::{Outlook, Reading, Ring, Store, Writing};
+use crate::time::Deadline;
+use crate::wait::{Patience, WaitCell, wait_until};
+
+/// Why there is no slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Late,
+    Closed,
+    Interrupted,
+}
+
+/// A channel without its messages' meaning.
+pub(super) struct Pipe<'a, S> {
+    pub(super) ring: &'a Ring<S>,
+    pub(super) readers: &'a WaitCell,
+    pub(super) writers: &'a WaitCell,
+    pub(super) closed: &'a AtomicU32,
+    pub(super) me: ProcId,
+}
+
+/// Looks at a slot that is being written before an impatient receiver is told that there is nothing.
+const LOOKS_AT_PROGRESS: usize = 200;
+
+impl<'a, S: Store> Pipe<'a, S> {
+    #[inline]
+    pub(super) fn is_closed(&self) -> bool {
+        // SeqCst: pairs with `close`.
+        self.closed.load(Ordering::SeqCst) != 0
+    }
+
+    pub(super) fn close(&self) {
+        // SeqCst: pairs with `is_closed` after a claim. Either the sender sees it, or receivers see the claim.
+        self.closed.store(1, Ordering::SeqCst);
+        mark!("channel.close.closed");
+        self.poke();
+    }
+
+    pub(super) fn poke(&self) {
+        self.readers.notify_all();
+        self.writers.notify_all();
+    }
+
+    /// Claims a slot for writing.
+    #[inline]
+    pub(super) fn claim(
+        &self,
+        patience: &mut Patience,
+        deadline: Deadline,
+    ) -> Result<Outgoing<'a, S>, Refusal> {
+        let ready = || self.try_claim();
+        wait_until(self.writers, patience, deadline, ready).unwrap_or(Err(Refusal::Late))
+    }
+
+    #[inline]
+    pub(super) fn try_claim(&self) -> Option<Result<Outgoing<'a, S>, Refusal>> {
+        if self.is_closed() {
+            return Some(Err(Refusal::Closed));
+        }
+        let writing = self.ring.claim(self.me)?;
+        let outgoing = Outgoing {
+            writing: Some(writing),
+            readers: self.readers,
+        };
+        // A slot may have become free before the one that I waited for: see wait/README.md.
+        self.writers.notify_one_if(|| self.ring.writable());
+        // Again, after the claim: receivers who saw the closing and then no claim have gone.
+        Some(if self.is_closed() {
+            Err(Refusal::Closed)
+        } else {
+            Ok(outgoing)
+        })
+    }
+
+    /// Claims the next message.
+    #[inline]
+    pub(super) fn take(
+        &self,
+        patience: &mut Patience,
+        deadline: Deadline,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Incoming<'a, S>, Refusal> {
+        let ready = || {
+            if stop() {
+                // The wake-up that brought me here may have been for a message.
+                self.readers.notify_one_if(|| self.ring.readable());
+                return Some(Err(Refusal::Interrupted));
+            }
+            self.try_take()
+        };
+        match wait_until(self.readers, patience, deadline, ready) {
+            Ok(taken) => taken,
+            Err(_) if deadline == Deadline::Now => self.take_in_progress(),
+            Err(_) => Err(Refusal::Late),
+        }
+    }
+
+    #[inline]
+    pub(super) fn try_take(&self) -> Option<Result<Incoming<'a, S>, Refusal>> {
+        loop {
+            let Some(reading) = self.ring.take(self.me) else {
+                return self.end_of_messages();
+            };
+            let void = reading.is_void();
+            let incoming = Incoming {
+                reading: Some(reading),
+                writers: self.writers,
+            };
+            if void {
+                incoming.free();
+                continue;
+            }
+            // A message may have been published before the one that I waited for, or this was the last that others
+            // waited for before they could go: see wait/README.md.
+            self.readers
+                .notify_one_if(|| self.ring.readable() || self.is_closed());
+            return Some(Ok(incoming));
+        }
+    }
+
+    /// Nothing to read: will there ever be?
+    fn end_of_messages(&self) -> Option<Result<Incoming<'a, S>, Refusal>> {
+        // In this order: a claim that comes after the closing is never published with a message.
+        let over = self.is_closed() && self.ring.outlook() == Outlook::Empty;
+        if over {
+            // Others may have fallen asleep while somebody was about to send the last message.
+            self.readers.notify_one();
+        }
+        over.then_some(Err(Refusal::Closed))
+    }
+
+    /// "Empty" is not quite true while somebody is about to publish the next message: those
+    /// behind it may be there already. So even one who will not wait looks a little longer.
+    fn take_in_progress(&self) -> Result<Incoming<'a, S>, Refusal> {
+        for _ in 0..LOOKS_AT_PROGRESS {
+            match self.ring.outlook() {
+                Outlook::Empty => break,
+                Outlook::InProgress => spin_loop(),
+                Outlook::Ready => {
+                    if let Some(taken) = self.try_take() {
+                        return taken;
+                    }
+                }
+            }
+        }
+        Err(Refusal::Late)
+    }
+}
+
+/// A slot to be filled. Dropped unsent, it is void, and receivers skip it.
+pub(super) struct Outgoing<'a, S: Store> {
+    writing: Option<Writing<'a, S>>,
+    readers: &'a WaitCell,
+}
+
+impl<S: Store> Outgoing<'_, S> {
+    #[inline]
+    pub(super) fn body(&mut self) -> std::ptr::NonNull<u8> {
+        self.writing.as_mut().expect("until it is sent").body()
+    }
+
+    #[inline]
+    pub(super) fn send(mut self) -> u64 {
+        let position = self.writing.take().expect("until it is sent").publish();
+        mark!("channel.send.published");
+        self.readers.notify_one();
+        position
+    }
+}
+
+impl<S: Store> Drop for Outgoing<'_, S> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(writing) = self.writing.take() {
+            drop(writing);
+            // The next message may be there, and its sleeper gone back to sleep because of this one.
+            self.readers.notify_one();
+        }
+    }
+}
+
+/// A message to be read. Dropped, its slot is free.
+pub(super) struct Incoming<'a, S: Store> {
+    reading: Option<Reading<'a, S>>,
+    writers: &'a WaitCell,
+}
+
+impl<S: Store> Incoming<'_, S> {
+    #[inline]
+    fn reading(&self) -> &Reading<'_, S> {
+        self.reading.as_ref().expect("until it is free")
+    }
+
+    #[inline]
+    pub(super) fn body(&self) -> std::ptr::NonNull<u8> {
+        self.reading().body()
+    }
+
+    #[inline]
+    pub(super) fn position(&self) -> u64 {
+        self.reading().position()
+    }
+
+    pub(super) fn sender(&self) -> ProcId {
+        self.reading().writer()
+    }
+
+    #[inline]
+    pub(super) fn free(self) {
+        drop(self);
+    }
+}
+
+impl<S: Store> Drop for Incoming<'_, S> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(reading) = self.reading.take() {
+            reading.free();
+            mark!("channel.receive.freed");
+            self.writers.notify_one();
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Receiving: a copy of a short message, the block of a long one, or a look at either while it is still the channel's.
+
+use super::layout::{self, Labelled};
+use super::pipe::{Incoming, Refusal};
+use super::{Channel, ChannelError, Message, Payload, patiently};
+use crate::ring::Mapped;
+use crate::time::Deadline;
+use crate::wait::Patience;
+
+impl Channel {
+    /// Receives the next message.
+    #[inline]
+    pub(crate) fn recv(&self, deadline: Deadline) -> Result<Message, ChannelError> {
+        let pipe = self.pipe();
+        let taken = match pipe.try_take() {
+            Some(taken) => taken,
+            None => patiently(|patience| pipe.take(patience, deadline, &|| false)),
+        };
+        let incoming = taken.map_err(|refusal| refusal.of_receive(deadline))?;
+        self.open_message(incoming, |_, payload| Message::from(payload))
+    }
+
+    /// Receives the next message into `take`, with its position. While `take` runs the message is still in its slot: if this
+    /// process dies inside, the message is ready again for somebody else. A panic in `take` frees the slot.
+    ///
+    /// `stop` is asked before every look, and when somebody pokes the channel; once it says true, the answer is
+    /// [`ChannelError::Interrupted`], and no message is taken.
+    pub(crate) fn recv_with<R>(
+        &self,
+        patience: &mut Patience,
+        deadline: Deadline,
+        stop: &dyn Fn() -> bool,
+        take: impl FnOnce(u64, Payload<'_>) -> R,
+    ) -> Result<R, ChannelError> {
+        let taken = self.pipe().take(patience, deadline, stop);
+        let incoming = taken.map_err(|refusal| refusal.of_receive(deadline))?;
+        self.open_message(incoming, take)
+    }
+
+    #[inline]
+    fn open_message<R>(
+        &self,
+        incoming: Incoming<'_, Mapped>,
+        take: impl FnOnce(u64, Payload<'_>) -> R,
+    ) -> Result<R, ChannelError> {
+        let position = incoming.position();
+        mark!("channel.receive.claimed");
+        // SAFETY: the claimed slot is nobody else's until `incoming` is freed, below.
+        let result = match unsafe { layout::read_label(incoming.body(), self.0.inline) } {
+            Labelled::Here(bytes) => Ok(take(position, Payload::Inline(bytes))),
+            Labelled::InBlock(handle) => {
+                match self.memory().take_over_from(handle, incoming.sender()) {
+                    Ok(block) => {
+                        mark!("channel.receive.taken_over");
+                        Ok(take(position, Payload::Block(block)))
+                    }
+                    Err(source) => Err(ChannelError::Lost { position, source }),
+                }
+            }
+            Labelled::Garbled => Err(ChannelError::Garbled { what: "a message" }),
+        };
+        mark!("channel.receive.taken");
+        incoming.free();
+        result
+    }
+}
+
+impl Refusal {
+    #[cold]
+    fn of_receive(self, deadline: Deadline) -> ChannelError {
+        match self {
+            Refusal::Late => ChannelError::late(deadline, ChannelError::Empty),
+            Refusal::Closed => ChannelError::Closed,
+            Refusal::Interrupted => ChannelError::Interrupted,
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Sending: bytes into a slot, bytes into a block, or a block as it is.
+
+use super::pipe::{Outgoing, Refusal};
+use super::{Channel, ChannelError, layout, patiently};
+use crate::mm::Block;
+use crate::ring::Mapped;
+use crate::time::Deadline;
+
+impl Channel {
+    /// Sends a copy of the bytes. Returns the message's position.
+    #[inline]
+    pub(crate) fn send(&self, bytes: &[u8], deadline: Deadline) -> Result<u64, ChannelError> {
+        self.send_with(bytes.len(), deadline, |space| space.copy_from_slice(bytes))
+    }
+
+    /// Sends `len` bytes that `fill` writes to where the receiver will read them. The space holds
+    /// arbitrary bytes at first. If `fill` panics nothing is sent.
+    #[inline]
+    pub(crate) fn send_with(
+        &self,
+        len: usize,
+        deadline: Deadline,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<u64, ChannelError> {
+        if len > self.0.inline {
+            return self.send_in_block(len, deadline, fill);
+        }
+        let mut outgoing = self.claim(deadline)?;
+        mark!("channel.send.claimed");
+        // SAFETY: the claimed slot is ours alone until it is sent, and has `inline` bytes, at least `len`.
+        fill(unsafe { layout::label_here(outgoing.body(), len) });
+        mark!("channel.send.filled");
+        Ok(outgoing.send())
+    }
+
+    fn send_in_block(
+        &self,
+        len: usize,
+        deadline: Deadline,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<u64, ChannelError> {
+        // Before the slot is claimed: what may fail or take long must not hold up others.
+        let mut block = self.loan(len)?;
+        fill(&mut block.as_mut_slice()[..len]);
+        self.send_block(block, len, deadline)
+            .map_err(|(error, _)| error)
+    }
+
+    /// Sends the first `used` bytes of a block, which becomes the receiver's. A block that cannot be sent
+    /// comes back.
+    pub(crate) fn send_block(
+        &self,
+        block: Block,
+        used: usize,
+        deadline: Deadline,
+    ) -> Result<u64, (ChannelError, Block)> {
+        if used > block.len() {
+            let len = block.len();
+            return Err((ChannelError::TooLarge { used, len }, block));
+        }
+        let mut outgoing = match self.claim(deadline) {
+            Ok(outgoing) => outgoing,
+            Err(error) => return Err((error, block)),
+        };
+        mark!("channel.send_block.claimed");
+        // It stays ours until a receiver takes it over: if we die before this is published it is freed, if later, kept.
+        let handle = block.into_handle().with_len(used as u64);
+        mark!("channel.send_block.let_go");
+        // SAFETY: the claimed slot is ours alone until it is sent.
+        unsafe { layout::label_block(outgoing.body(), handle) };
+        mark!("channel.send_block.filled");
+        Ok(outgoing.send())
+    }
+
+    #[inline]
+    fn claim(&self, deadline: Deadline) -> Result<Outgoing<'_, Mapped>, ChannelError> {
+        let pipe = self.pipe();
+        let claimed = match pipe.try_claim() {
+            Some(claimed) => claimed,
+            None if deadline == Deadline::Now => Err(Refusal::Late),
+            None => patiently(|patience| pipe.claim(patience, deadline)),
+        };
+        claimed.map_err(|refusal| refusal.of_send(deadline))
+    }
+}
+
+impl Refusal {
+    #[cold]
+    fn of_send(self, deadline: Deadline) -> ChannelError {
+        match self {
+            Refusal::Late => ChannelError::late(deadline, ChannelError::Full),
+            Refusal::Closed => ChannelError::Closed,
+            Refusal::Interrupted => ChannelError::Interrupted,
+        }
+    }
+}
