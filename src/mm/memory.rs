@@ -54,36 +54,14 @@ impl Memory {
         let (segment_size, size) = sizes(config)?;
         let file = backing::create(config, size)?.into();
         let granule = config.granule();
-        // All but the objects' later pages, which come with the objects.
-        let first = layout::OBJECT_TABLE_AT.next_multiple_of(granule);
-        shm::commit(&file, 0, first).map_err(MemError::io("commit the first pages of shared memory"))?;
         let head = segment::map(&file, 0, layout::HEAP_AT.next_multiple_of(granule))?;
-        let header = Header {
-            magic: layout::MAGIC,
-            version: layout::VERSION,
-            uid: shm::user(),
-            segment_size,
-            limit: config.limit,
-            granule,
-            job: getrandom::u64().map_err(|error| MemError::io("make up a name")(error.into()))?,
-            ask_huge: u64::from(config.huge_pages == HugePages::Auto),
-            committed: first.into(),
-            more_segments: 0.into(),
-            objects_used: 0.into(),
-            objects_committed: 0.into(),
-            objects_hint: 0.into(),
-            scanners: [const { crate::prim::AtomicU64::new(0) }; layout::HOLDER_WORDS],
-        };
+        let ask_huge = config.huge_pages == HugePages::Auto;
+        let facts = Facts { file, segment_size, limit: config.limit, granule, ask_huge, head };
+        // All but the objects' pages, which come with the objects.
+        facts.commit(0, layout::OBJECT_TABLE_AT)?;
+        let job = getrandom::u64().map_err(|error| MemError::io("make up a name")(error.into()))?;
         // SAFETY: the first page is committed and mapped, and nobody else has the file yet.
-        unsafe { head.as_mut_ptr().cast::<Header>().write(header) };
-        let facts = Facts {
-            file,
-            segment_size,
-            limit: config.limit,
-            granule,
-            ask_huge: config.huge_pages == HugePages::Auto,
-            head,
-        };
+        unsafe { facts.head.as_mut_ptr().cast::<Header>().write(first_header(&facts, job)) };
         Segment::prepare(&facts, 0)?;
         let memory = Memory::over(facts, ProcId::ROOT, size);
         let root = memory.process_table().reserve(ProcId::NONE)?;
@@ -186,8 +164,10 @@ impl Memory {
     /// A block of `len` bytes with arbitrary contents, aligned to a cache line; its pages are there.
     #[inline]
     pub(crate) fn alloc(self: &Arc<Self>, len: usize) -> Result<Block, MemError> {
-        let (index, found) =
-            cache::allocate(&**self, len as u64).map_err(|error| self.with_figures(error, len as u64))?;
+        let (index, found) = match cache::allocate_at_once(&**self, len as u64) {
+            Some(block) => block,
+            None => cache::allocate(&**self, len as u64).map_err(|error| self.with_figures(error, len as u64))?,
+        };
         let segment = self.segment(index)?;
         let handle = Handle {
             segment: index as u16,
@@ -266,13 +246,16 @@ impl Memory {
         Ok((heap, place, word))
     }
 
-    /// Frees a block of this process. Nothing happens if it is not this process's any more.
+    /// Frees a block that this process made or took over. Nothing happens if it is not this process's any more.
     #[inline]
     pub(super) fn free(&self, handle: Handle) {
-        if let Ok((heap, place, word)) = self.check(handle)
-            && word.state() == State::Held
-            && word.owner() == self.me
-        {
+        // Without the words of `check`, which nobody would read; this is the hot path.
+        let segment = self.segments.get(usize::from(handle.segment)).and_then(OnceCell::get);
+        let Some(segment) = segment else { return };
+        let heap = &segment.heap;
+        let Some(place) = heap.locate(handle.offset - segment.heap_at) else { return };
+        let word = word::read(heap.word_of(&place));
+        if word.state() == State::Held && word.owner() == self.me && word.generation() == handle.generation {
             heap.end(&place, word, self.me);
         }
     }
@@ -280,6 +263,14 @@ impl Memory {
     /// A segment, mapped by this call if it was not yet.
     #[inline]
     pub(super) fn segment(&self, index: usize) -> Result<&Segment, MemError> {
+        match self.segments.get(index).and_then(OnceCell::get) {
+            Some(segment) => Ok(segment),
+            None => self.map_segment(index),
+        }
+    }
+
+    #[cold]
+    fn map_segment(&self, index: usize) -> Result<&Segment, MemError> {
         let slot = self.segments.get(index).ok_or(MemError::BadHandle { why: "there is no such segment" })?;
         slot.get_or_try_init(|| Segment::map(&self.facts, index))
     }
@@ -371,6 +362,25 @@ impl Heaps for Memory {
             return MemError::LargerThanSegment { asked, most };
         }
         MemError::OutOfMemory { asked, in_use: self.heap_stats().in_use_bytes, limit: self.facts.limit }
+    }
+}
+
+fn first_header(facts: &Facts, job: u64) -> Header {
+    Header {
+        magic: layout::MAGIC,
+        version: layout::VERSION,
+        uid: shm::user(),
+        segment_size: facts.segment_size,
+        limit: facts.limit,
+        granule: facts.granule,
+        job,
+        ask_huge: u64::from(facts.ask_huge),
+        committed: layout::OBJECT_TABLE_AT.into(),
+        more_segments: 0.into(),
+        objects_used: 0.into(),
+        objects_committed: 0.into(),
+        objects_hint: 0.into(),
+        scanners: Default::default(),
     }
 }
 

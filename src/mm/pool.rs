@@ -200,7 +200,10 @@ impl MemoryPool {
     /// A block of `len` bytes with arbitrary contents.
     pub fn alloc(&self, len: usize) -> Result<PoolBlock, MemError> {
         self.0.usable()?;
-        let (_, found) = cache::allocate(&*self.0, len as u64)?;
+        let (_, found) = match cache::allocate_at_once(&*self.0, len as u64) {
+            Some(block) => block,
+            None => cache::allocate(&*self.0, len as u64)?,
+        };
         Ok(self.0.block(found.offset, found.generation, len))
     }
 

@@ -3,6 +3,7 @@
 //! All of this is local to the process. It dies with it, and nothing is lost: the slabs' unit words
 //! name their home.
 
+use std::cell::UnsafeCell;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
@@ -14,10 +15,12 @@ use crate::mm::heap::Heap;
 use crate::mm::heap::classes;
 use crate::mm::heap::classes::CLASSES;
 use crate::mm::heap::slab::Slab;
+use crate::mm::heap::slab::Stock;
 use crate::mm::heap::units::Reach;
 use crate::mm::heap::word::State;
 use crate::mm::heap::word::Word;
 use crate::mm::layout;
+use crate::prim::AtomicU8;
 use crate::prim::AtomicUsize;
 use crate::prim::Ordering;
 
@@ -44,11 +47,12 @@ pub(in crate::mm) trait Heaps {
     fn refusal(&self, asked: u64) -> MemError;
 }
 
-/// A slab, and in which heap it is.
+/// A slab, in which heap it is, and some of its bits.
 #[derive(Clone, Copy)]
 struct Owned {
     heap: usize,
     slab: Slab,
+    stock: Stock,
 }
 
 /// The slabs of one class.
@@ -56,6 +60,49 @@ struct Owned {
 struct Shelf {
     slabs: Vec<Owned>,
     current: usize,
+}
+
+/// Where a class's blocks are had: a shelf for whoever comes first, and one for those who find that
+/// one busy. Taking from the first costs one atomic exchange; nobody waits for it.
+#[derive(Default)]
+struct Counter {
+    busy: AtomicU8,
+    first: UnsafeCell<Shelf>,
+    second: Mutex<Shelf>,
+}
+
+// SAFETY: `first` is only touched by the thread that set `busy`.
+unsafe impl Sync for Counter {}
+
+impl Counter {
+    /// Uses one of the shelves.
+    #[inline]
+    fn with<R>(&self, mut work: impl FnMut(&mut Shelf) -> R) -> R {
+        match self.try_first(&mut work) {
+            Some(result) => result,
+            None => work(&mut lock(&self.second)),
+        }
+    }
+
+    /// Uses each of the shelves that is not in use.
+    fn each_free(&self, mut work: impl FnMut(&mut Shelf)) {
+        self.try_first(&mut work);
+        if let Ok(mut shelf) = self.second.try_lock() {
+            work(&mut shelf);
+        }
+    }
+
+    #[inline]
+    fn try_first<R>(&self, work: &mut impl FnMut(&mut Shelf) -> R) -> Option<R> {
+        // Acquire: partner of the release below; what the last user did is seen.
+        if self.busy.swap(1, Ordering::Acquire) != 0 {
+            return None;
+        }
+        // SAFETY: `busy` was clear and is ours now. Should `work` panic it stays set, and the second is used.
+        let result = work(unsafe { &mut *self.first.get() });
+        self.busy.store(0, Ordering::Release);
+        Some(result)
+    }
 }
 
 /// A unit that was retired while somebody might still be reading it as a slab.
@@ -67,7 +114,7 @@ struct Limbo {
 
 /// The slabs this process allocates from.
 pub(in crate::mm) struct Cache {
-    shelves: [Mutex<Shelf>; CLASSES],
+    counters: [Counter; CLASSES],
     limbo: Mutex<Vec<Limbo>>,
     count: AtomicUsize,
     trim_at: AtomicUsize,
@@ -76,7 +123,7 @@ pub(in crate::mm) struct Cache {
 impl Cache {
     pub(in crate::mm) fn new() -> Cache {
         Cache {
-            shelves: std::array::from_fn(|_| Mutex::default()),
+            counters: std::array::from_fn(|_| Counter::default()),
             limbo: Mutex::default(),
             count: AtomicUsize::new(0),
             trim_at: AtomicUsize::new(TRIM_FROM),
@@ -89,17 +136,21 @@ impl Cache {
     }
 }
 
-/// A block of at least `len` bytes, held by the heaps' process: in which heap, and where.
+/// A small block from the slab in use: what nearly always succeeds, apart so that it stays short.
 #[inline]
+pub(in crate::mm) fn allocate_at_once<H: Heaps>(heaps: &H, len: u64) -> Option<(usize, Found)> {
+    let counter = &heaps.cache().counters[classes::class_of(len)?];
+    counter.try_first(&mut |shelf| shelf.take_current(heaps.me()))?
+}
+
+/// A block of at least `len` bytes, held by the heaps' process: in which heap, and where.
+#[inline(never)]
 pub(in crate::mm) fn allocate<H: Heaps>(heaps: &H, len: u64) -> Result<(usize, Found), MemError> {
     match classes::class_of(len) {
-        Some(class) => {
-            let mut shelf = lock(&heaps.cache().shelves[class]);
-            match shelf.take_current(heaps.me()) {
-                Some(block) => Ok(block),
-                None => shelf.take_elsewhere(heaps, class),
-            }
-        }
+        Some(class) => heaps.cache().counters[class].with(|shelf| match shelf.take_current(heaps.me()) {
+            Some(block) => Ok(block),
+            None => shelf.take_elsewhere(heaps, class),
+        }),
         None => {
             if len > heaps.largest() {
                 return Err(heaps.refusal(len));
@@ -164,8 +215,8 @@ fn claim_within<H: Heaps>(
 
 impl Shelf {
     #[inline]
-    fn take_current(&self, me: ProcId) -> Option<(usize, Found)> {
-        self.slabs.get(self.current)?.take(me)
+    fn take_current(&mut self, me: ProcId) -> Option<(usize, Found)> {
+        self.slabs.get_mut(self.current)?.take(me)
     }
 
     /// Looks at the next slabs in turn, so that in time all are looked at.
@@ -218,9 +269,13 @@ impl Shelf {
 }
 
 impl Owned {
+    fn new(heap: usize, slab: Slab) -> Owned {
+        Owned { heap, slab, stock: Stock::default() }
+    }
+
     #[inline]
-    fn take(&self, me: ProcId) -> Option<(usize, Found)> {
-        let (index, generation) = self.slab.take(me)?;
+    fn take(&mut self, me: ProcId) -> Option<(usize, Found)> {
+        let (index, generation) = self.slab.take(me, &mut self.stock)?;
         let capacity = u64::from(self.slab.class().size);
         Some((self.heap, Found { offset: self.slab.payload(index), generation, capacity }))
     }
@@ -240,7 +295,7 @@ fn new_slab<H: Heaps>(heaps: &H, class: usize) -> Result<Option<Owned>, MemError
     let claimed = Word::new(State::Claiming, heaps.me(), 1, found.generation);
     let home = Word::new(State::Slab, heaps.me(), class as u32, found.generation);
     // The claim is ours, so this succeeds; were it not, somebody else would have the unit.
-    Ok(heap.unit_turns(unit, claimed, home).then_some(Owned { heap: index, slab }))
+    Ok(heap.unit_turns(unit, claimed, home).then_some(Owned::new(index, slab)))
 }
 
 /// Becomes home of a slab whose home died.
@@ -248,7 +303,7 @@ fn adopt<H: Heaps>(heaps: &H, class: usize) -> Result<Option<Owned>, MemError> {
     for index in 0..heaps.opened() {
         let heap = heaps.heap(index)?;
         if let Some(slab) = heap.adopt(heaps.me(), class) {
-            return Ok(Some(Owned { heap: index, slab }));
+            return Ok(Some(Owned::new(index, slab)));
         }
     }
     Ok(None)
@@ -258,13 +313,13 @@ fn adopt<H: Heaps>(heaps: &H, class: usize) -> Result<Option<Owned>, MemError> {
 pub(in crate::mm) fn trim<H: Heaps>(heaps: &H) -> usize {
     let cache = heaps.cache();
     let mut given = leave_limbo(heaps);
-    for shelf in &cache.shelves {
-        // The caller may have one of them locked already.
-        if let Ok(mut shelf) = shelf.try_lock() {
+    for counter in &cache.counters {
+        // The caller may be using one of them.
+        counter.each_free(|shelf| {
             let trimmed = shelf.trim(heaps);
             cache.count.fetch_sub(trimmed, Ordering::Relaxed);
             given += trimmed;
-        }
+        });
     }
     cache.trim_at.store(2 * cache.count.load(Ordering::Relaxed) + TRIM_FROM, Ordering::Relaxed);
     given + sweep_homeless(heaps)
@@ -276,7 +331,7 @@ pub(in crate::mm) fn sweep_homeless<H: Heaps>(heaps: &H) -> usize {
     for index in 0..heaps.opened() {
         let Ok(heap) = heaps.heap(index) else { continue };
         heap.each_homeless(heaps.me(), |slab| {
-            let unused = slab.is_unused() && retire(heaps, &Owned { heap: index, slab });
+            let unused = slab.is_unused() && retire(heaps, &Owned::new(index, slab));
             given += usize::from(unused);
             unused
         });
@@ -301,10 +356,12 @@ fn retire<H: Heaps>(heaps: &H, owned: &Owned) -> bool {
 pub(in crate::mm) fn abandon<H: Heaps>(heaps: &H) {
     trim(heaps);
     let cache = heaps.cache();
-    let on_shelves = cache.shelves.iter().flat_map(|shelf| std::mem::take(&mut lock(shelf).slabs));
-    let units = on_shelves.map(|owned| (owned.heap, owned.slab.unit()));
-    let retired = std::mem::take(&mut *lock(&cache.limbo)).into_iter().map(|at| (at.heap, at.unit));
-    for (index, unit) in units.chain(retired) {
+    let mut units = Vec::new();
+    for counter in &cache.counters {
+        counter.each_free(|shelf| units.extend(shelf.slabs.drain(..).map(|owned| (owned.heap, owned.slab.unit()))));
+    }
+    units.extend(lock(&cache.limbo).drain(..).map(|at| (at.heap, at.unit)));
+    for (index, unit) in units {
         if let Ok(heap) = heaps.heap(index) {
             heap.leave_slab(heaps.me(), unit);
         }

@@ -28,6 +28,14 @@ pub(in crate::mm) struct Slab {
     class: u8,
 }
 
+/// Bits that the home took out of one word of the slab's bits, to use them up without asking again.
+/// They are lost with the home, and come back with [`Slab::rebuild_bits`].
+#[derive(Clone, Copy, Default)]
+pub(super) struct Stock {
+    at: u32,
+    bits: u64,
+}
+
 // SAFETY: only a view; what it points to is shared memory, touched through atomics.
 unsafe impl Send for Slab {}
 
@@ -101,29 +109,53 @@ impl Slab {
 
     /// Takes a free block, as its home, which no other thread is just now. Its index and generation.
     #[inline]
-    pub(super) fn take(&self, me: ProcId) -> Option<(u32, u32)> {
-        (0..self.class().bit_words).find_map(|at| self.take_among(me, at))
+    pub(super) fn take(&self, me: ProcId, stock: &mut Stock) -> Option<(u32, u32)> {
+        match self.take_stocked(me, stock) {
+            Some(block) => Some(block),
+            None => self.take_restocked(me, stock),
+        }
     }
 
-    fn take_among(&self, me: ProcId, at: u32) -> Option<(u32, u32)> {
-        let mut bits = self.bits(at).load(Ordering::Relaxed);
+    #[inline]
+    fn take_stocked(&self, me: ProcId, stock: &mut Stock) -> Option<(u32, u32)> {
+        let mut bits = stock.bits;
         while bits != 0 {
-            let bit = bits.trailing_zeros();
-            bits &= bits - 1;
-            let index = 64 * at + bit;
+            let index = 64 * stock.at + bits.trailing_zeros();
             let word = word::read(self.word(index));
-            // A bit without a free word: its freeing is between the two steps. Leave it.
-            if word.state() != State::Free {
-                continue;
+            // A bit without a free word: its freeing is between the two steps. It stays in stock.
+            if word.state() == State::Free {
+                stock.bits &= !(bits & bits.wrapping_neg());
+                // A free word is changed by its home only, so this needs no compare-and-swap.
+                word::write(self.word(index), Word::new(State::Held, me, 0, word.generation()));
+                mark!("heap.slab.held");
+                return Some((index, word.generation()));
             }
-            self.bits(at).fetch_and(!(1 << bit), Ordering::Relaxed);
-            mark!("heap.slab.bit_cleared");
-            // A free word is changed by its home only, so this needs no compare-and-swap.
-            word::write(self.word(index), Word::new(State::Held, me, 0, word.generation()));
-            mark!("heap.slab.held");
-            return Some((index, word.generation()));
+            bits &= bits - 1;
         }
         None
+    }
+
+    /// Puts what could not be used back, and takes the bits of other words into stock.
+    fn take_restocked(&self, me: ProcId, stock: &mut Stock) -> Option<(u32, u32)> {
+        self.put_back(stock);
+        for at in 0..self.class().bit_words {
+            if self.bits(at).load(Ordering::Relaxed) == 0 {
+                continue;
+            }
+            *stock = Stock { at, bits: self.bits(at).swap(0, Ordering::Relaxed) };
+            mark!("heap.slab.bits_taken");
+            if let Some(block) = self.take_stocked(me, stock) {
+                return Some(block);
+            }
+            self.put_back(stock);
+        }
+        None
+    }
+
+    fn put_back(&self, stock: &mut Stock) {
+        if stock.bits != 0 {
+            self.bits(stock.at).fetch_or(std::mem::take(&mut stock.bits), Ordering::Relaxed);
+        }
     }
 
     /// The last two steps of freeing a block that is `going`.
@@ -150,7 +182,7 @@ impl Slab {
         (0..self.class().count).all(|index| self.block_word(index).state() == State::Free)
     }
 
-    /// Sets the bit of every free block: a home that died between bit and word lost some.
+    /// Sets the bit of every free block: a home that is gone took some with it.
     pub(super) fn rebuild_bits(&self) {
         for index in 0..self.class().count {
             if self.block_word(index).state() == State::Free {
@@ -158,7 +190,4 @@ impl Slab {
             }
         }
     }
-
-    /// Bytes of one unit; a slab never has more.
-    pub(super) const BYTES: u64 = layout::UNIT;
 }

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::mm::Backing;
 use crate::mm::HugePages;
@@ -16,6 +17,7 @@ use crate::mm::backing::named;
 use crate::mm::tests::basics::small;
 use crate::mm::tests::recovery::join;
 use crate::sys::shm;
+use crate::time::Deadline;
 
 fn config(backing: Backing) -> MemoryConfig {
     MemoryConfig { segment_size: 32 << 20, limit: 128 << 20, backing, ..MemoryConfig::default() }
@@ -43,7 +45,11 @@ fn each_backing_works() {
     for backing in [Backing::Auto, Backing::Memfd, Backing::Named] {
         works(&Memory::create(&config(backing)).unwrap());
     }
-    assert_eq!(ours_in_dev_shm(), 0);
+    // Other tests' names are there for moments.
+    let deadline = Deadline::after(Duration::from_secs(5));
+    while ours_in_dev_shm() > 0 {
+        assert!(!deadline.passed(), "a name is left in /dev/shm");
+    }
 }
 
 #[test]
@@ -123,4 +129,61 @@ fn files_that_are_no_memory_are_refused() {
     assert!(matches!(Memory::attach(copy(), crate::id::ProcId(60_000)), Err(MemError::NotReserved { .. })));
     // Nobody can pull pages from under those who have it.
     assert!(shm::set_len(memory.descriptor(), 0).is_err());
+}
+
+/// The real thing, where we may mount a small `/dev/shm` of our own.
+#[test]
+fn a_full_dev_shm_is_an_error_not_a_signal() {
+    let script = "mount -t tmpfs -o size=$1 dragon-test /dev/shm || exit 77; shift; exec \"$@\"";
+    for (size, body) in [("8m", "in_a_small_dev_shm"), ("64k", "in_a_tiny_dev_shm")] {
+        let ran = std::process::Command::new("unshare")
+            .args(["-m", "sh", "-c", script, "sh", size])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", &format!("mm::tests::backings::{body}")])
+            .env("DRAGON_MM_SMALL", "1")
+            .output();
+        match ran {
+            Ok(ran) if ran.status.success() => assert!(String::from_utf8_lossy(&ran.stdout).contains("1 passed")),
+            // We may not mount, or there is no such command.
+            Ok(ran) if ran.status.code() == Some(77) || ran.stdout.is_empty() => {}
+            Ok(ran) => panic!("{:?}: {}", ran.status, String::from_utf8_lossy(&ran.stdout)),
+            Err(_) => {}
+        }
+    }
+}
+
+fn asked_for_small() -> bool {
+    std::env::var_os("DRAGON_MM_SMALL").is_some()
+}
+
+#[test]
+#[ignore = "the body of another test"]
+fn in_a_small_dev_shm() {
+    if !asked_for_small() {
+        return;
+    }
+    let memory = Memory::create(&config(Backing::Named)).unwrap();
+    for round in 0..3 {
+        let mut blocks = Vec::new();
+        let error = loop {
+            match memory.alloc(300_000) {
+                Ok(mut block) => {
+                    block.as_mut_slice().fill(round);
+                    blocks.push(block);
+                }
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, MemError::Full { asked: 300_000, free } if free < 400_000), "{error}");
+        assert!(blocks.len() >= 15, "{}", blocks.len());
+        assert!(blocks.iter().all(|block| block.as_slice().iter().all(|byte| *byte == round)));
+    }
+}
+
+#[test]
+#[ignore = "the body of another test"]
+fn in_a_tiny_dev_shm() {
+    if asked_for_small() {
+        assert!(matches!(Memory::create(&config(Backing::Named)), Err(MemError::Full { .. })));
+    }
 }

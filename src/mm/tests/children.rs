@@ -318,7 +318,7 @@ const MARKS: &[&str] = &[
     "heap.free.tail",
     "heap.free.head",
     "heap.slab.prepared",
-    "heap.slab.bit_cleared",
+    "heap.slab.bits_taken",
     "heap.slab.held",
     "heap.slab.bit_set",
     "heap.slab.freed",

@@ -18,10 +18,21 @@ fn measure(mut body: impl FnMut(), times: u32) -> Duration {
     best.min().unwrap() / times
 }
 
+/// Bytes of this process in memory.
+fn resident() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+    text.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
+
 #[test]
 #[ignore = "prints figures, checks nothing"]
 fn figures() {
     let config = MemoryConfig::default();
+    let before = resident();
+    let memory = Memory::create(&config).unwrap();
+    let (created, block) = (resident(), memory.alloc(64).unwrap());
+    println!("resident: {} more for a memory, {} for the first block", created - before, resident() - created);
+    drop((block, memory));
     println!("create: {:?}", measure(|| drop(black_box(Memory::create(&config).unwrap())), 200));
     let memory = Memory::create(&config).unwrap();
     println!("attach and recover: {:?}", measure(|| {
