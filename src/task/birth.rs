@@ -22,7 +22,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{FnRef, Scope, Thunk, panics, resolve};
-use crate::sys::{birth as own, process, socket};
+use crate::sys::{birth as own, overflow, process, socket};
 use crate::wire;
 
 /// Set in a child's environment to its parent's process id.
@@ -31,6 +31,8 @@ pub(crate) const VARIABLE: &str = "DRAGON_CHILD";
 pub(crate) const ORPHANED: i32 = 86;
 /// Exit code of a child that could not do what it was asked. It has sent a [`Refusal`].
 pub(crate) const REFUSED: i32 = 87;
+/// Exit code of a child whose worker thread overflowed its stack.
+pub(crate) const OVERFLOWED: i32 = 88;
 /// Exit code of a child whose entry panicked; the same as that of a `main` that panicked.
 pub(crate) const PANICKED: i32 = 101;
 /// A `Hello` may take this many bytes as a record.
@@ -126,6 +128,7 @@ pub(super) fn become_child(parent: u32) -> ! {
 /// Hears what to be and starts being it. `false`: the parent is gone already.
 fn begin(socket: &OwnedFd, parent: u32) -> Result<bool, String> {
     let failed = |error: io::Error| format!("the child cannot start: {error}");
+    mark!("process.birth.unborn");
     let Some((record, descriptors)) = socket::receive(socket, HELLO_MAX).map_err(failed)? else {
         return Ok(false);
     };
@@ -142,6 +145,9 @@ fn begin(socket: &OwnedFd, parent: u32) -> Result<bool, String> {
 /// Runs the entry and ends the process: properly, with exit handlers, because those write what profilers
 /// and coverage have gathered. The first thread watches to the last.
 fn live(entry: &Thunk, argument: &[u8]) -> ! {
+    // Without it an overflow is a segmentation fault, which ends the child as surely.
+    let _ = overflow::exit_on_overflow(OVERFLOWED);
+    mark!("process.birth.entry");
     let mut output = Vec::new();
     let mut scope = Scope::new(argument, &mut output);
     let ended = panic::catch_unwind(AssertUnwindSafe(|| entry.call(&mut scope)));

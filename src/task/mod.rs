@@ -12,7 +12,8 @@ mod hook;
 mod panics;
 mod recent;
 mod reference;
-#[cfg(test)]
+// Without the hook a worker would run the whole test harness again, and every worker of that one too.
+#[cfg(all(test, feature = "ctor"))]
 mod tests;
 pub(crate) mod thunk;
 

@@ -18,8 +18,8 @@ impl<Q: Copy + PartialEq, A: Copy> Recent<Q, A> {
     /// which place is the question's: that of something word-aligned.
     #[inline]
     pub(super) fn get_or<E>(&self, address: u64, question: Q, find: impl FnOnce() -> Result<A, E>) -> Result<A, E> {
-        // Descriptors lie next to each other, 32 bytes apart.
-        let place = &self.0[(address >> 5) as usize % PLACES];
+        // Descriptors lie next to each other, 48 bytes apart: three times this is prime to the places.
+        let place = &self.0[(address >> 4) as usize % PLACES];
         match place.get() {
             Some((known, answer)) if known == question => Ok(answer),
             _ => {

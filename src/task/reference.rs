@@ -4,6 +4,9 @@
 //! function's name is which image, which build of it, and how far from its base the descriptor lies. A
 //! name that came from elsewhere is a claim: nothing is called, nor even read as a descriptor, before
 //! every check has passed, and a name that is stale, damaged or forged ends in an error.
+//!
+//! A plug-in that has a copy of this library linked in is as good as any image if it was built with the
+//! same compiler, version and features, which is checked, and the same global allocator, which cannot be.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,7 +17,11 @@ use bytemuck::{Pod, Zeroable};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use serde::{Deserialize, Serialize};
 
-use super::{TaskError, Thunk, recent::Recent, thunk::MAGIC};
+use super::{
+    TaskError, Thunk,
+    recent::Recent,
+    thunk::{KIN, MAGIC},
+};
 use crate::sys::image::{self, Image, ImageId};
 
 /// The name of a function. Plain bytes, so that it can lie in shared memory and be compared there.
@@ -34,7 +41,7 @@ thread_local! {
 }
 
 /// A descriptor's words before anybody believes that it is one.
-type Words = [usize; 4];
+type Words = [usize; 6];
 
 const _: () = assert!(size_of::<Thunk>() == size_of::<Words>() && align_of::<Thunk>() == align_of::<Words>());
 
@@ -103,12 +110,15 @@ pub(super) fn find(name: &FnRef) -> Result<&'static Thunk, TaskError> {
         return Err(refuse("it carries no descriptor's mark"));
     }
     let is_code = |&word: &usize| image::visit(|image| image.has_code_at(word).then_some(())).is_some();
-    if !words[1..].iter().all(is_code) {
+    if !words[1..4].iter().all(is_code) {
         return Err(refuse("it does not point to code"));
     }
     // SAFETY: the words lie in constant memory of an image that stays loaded, are aligned, carry the mark
     // of this layout, and point to code: nothing but the compiler writes such words, as a `Thunk`.
     let thunk = unsafe { &*(address as *const Thunk) };
+    if thunk.kin != KIN {
+        return Err(refuse("it was made by another compiler or another version of this library"));
+    }
     if hash(thunk) != name.identity {
         return Err(TaskError::OtherFunction { offset: name.offset, found: thunk.name() });
     }

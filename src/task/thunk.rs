@@ -6,7 +6,7 @@
 //! bytes, so that the type, which the thunk's code was compiled for, is all of it.
 
 use std::{
-    any::{Any, type_name},
+    any::{Any, TypeId, type_name},
     cell::Cell,
     marker::PhantomData,
     ptr::NonNull,
@@ -20,6 +20,10 @@ use crate::wire::{self, Items, Message};
 /// What a descriptor starts with. Changes with the layout of [`Thunk`] and of what its call expects.
 pub(super) const MAGIC: u64 = 0x6472_6167_6f6e_0001;
 
+/// What says that two images mean the same by [`Thunk`] and [`Scope`]: it differs with the compiler, the
+/// version of this library and its features, and only then.
+pub(super) const KIN: TypeId = TypeId::of::<Thunk>();
+
 /// Runs a function: argument in, result or failure out.
 pub(crate) type Call = fn(&mut Scope<'_>) -> Result<(), Failure>;
 
@@ -32,6 +36,7 @@ pub(crate) struct Thunk {
     pub(super) name: fn() -> &'static str,
     /// The name of everything that makes this thunk different from others: function, types, way to call.
     pub(super) identity: fn() -> &'static str,
+    pub(super) kin: TypeId,
 }
 
 impl Thunk {
@@ -117,7 +122,7 @@ pub(crate) fn entry<F: Function + Fn(&[u8])>(_held: F) -> &'static Thunk {
 /// A thunk as a constant: one of `$Way`, for the function `$F`.
 macro_rules! descriptor {
     ($Way:ty, $F:ty) => {
-        const { &Thunk { magic: MAGIC, call: <$Way>::call, name: type_name::<$F>, identity: type_name::<$Way> } }
+        const { &Thunk { magic: MAGIC, call: <$Way>::call, name: type_name::<$F>, identity: type_name::<$Way>, kin: KIN } }
     };
 }
 use descriptor;

@@ -87,6 +87,20 @@ fn a_descriptor_that_could_be_overwritten_is_not_named() {
     assert!(matches!(reference(leaked), Err(TaskError::Unsealed { .. })));
 }
 
+#[test]
+fn a_descriptor_of_another_make_is_refused() {
+    // As constant as a real one, so that only its kin gives it away.
+    static STRANGE: Thunk = Thunk {
+        magic: thunk::MAGIC,
+        call: |_| Ok(()),
+        name: || "strange",
+        identity: || "strange",
+        kin: std::any::TypeId::of::<u8>(),
+    };
+    let name = reference(&STRANGE).unwrap();
+    assert!(resolve(&name).unwrap_err().to_string().contains("another compiler"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
