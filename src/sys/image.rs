@@ -104,6 +104,18 @@ impl Image<'_> {
         })
     }
 
+    /// The addresses in its `.init_array`, in the order in which they are called. An executable that is
+    /// loaded without the loader's help, static and at a fixed address, does not say.
+    pub(crate) fn constructors(&self) -> Option<Vec<usize>> {
+        const DT_INIT_ARRAY: u64 = 25;
+        const DT_INIT_ARRAYSZ: u64 = 27;
+        let dynamic = self.headers.iter().find(|header| header.p_type == libc::PT_DYNAMIC)?;
+        let entries: &[[u64; 2]] = bytemuck::try_cast_slice(self.bytes(dynamic)?).ok()?;
+        let value = |wanted| entries.iter().find(|[tag, _]| *tag == wanted).map(|[_, value]| *value);
+        let table = libc::Elf64_Phdr { p_vaddr: value(DT_INIT_ARRAY)?, p_memsz: value(DT_INIT_ARRAYSZ)?, ..*dynamic };
+        Some(bytemuck::try_cast_slice(self.bytes(&table)?).ok()?.to_vec())
+    }
+
     /// Which build it is: from the linker's build id, or from all its constant bytes and code where the
     /// linker wrote none; and in any case from its layout, for those who fix the build id by hand.
     pub(crate) fn id(&self) -> ImageId {
@@ -145,7 +157,8 @@ impl Image<'_> {
             return None;
         }
         // SAFETY: inside one readable loaded segment, and the loader's lock keeps the image where it is
-        // while `self` lives. Notes and constant segments, which this is called for, are never written.
+        // while `self` lives. What this is called for (notes, constants, the loader's tables) is never
+        // written once the program runs.
         Some(unsafe { std::slice::from_raw_parts(start as *const u8, length) })
     }
 
@@ -204,6 +217,15 @@ mod tests {
             None
         });
         assert_eq!(mains, 1);
+    }
+
+    #[test]
+    fn constructors_are_code() {
+        let all =
+            visit(|image| image.constructors().map(|all| (all, image.has_code_at(CONSTANT as *const () as usize))));
+        let (all, is_ours) = all.unwrap();
+        assert!(is_ours && !all.is_empty());
+        assert!(all.iter().all(|&entry| visit(|image| Some(image.has_code_at(entry))).unwrap()));
     }
 
     #[test]

@@ -12,12 +12,6 @@ use crate::sys::image;
 
 type Constructor = extern "C" fn(c_int, *const *const c_char, *const *const c_char);
 
-unsafe extern "C" {
-    // Put round the table by the linker, each for the image it is linked into.
-    static __init_array_start: Constructor;
-    static __init_array_end: Constructor;
-}
-
 /// The entry. `used` keeps it through the linker's removal of what nobody names.
 #[used]
 #[unsafe(link_section = ".init_array")]
@@ -41,20 +35,44 @@ pub(super) fn ensure_linked() {
 }
 
 fn in_main_executable() -> bool {
-    let address = hook as *const () as usize;
+    let address = ENTRY as *const () as usize;
     image::visit(|image| image.contains(address).then(|| image.is_main())).unwrap_or(false)
 }
 
-/// The constructors that the loader would call after ours: C++ statics, `ctor`, `inventory`.
+/// The constructors that would be called after ours: C++ statics, `ctor`, `inventory`.
 fn after_ours() -> impl Iterator<Item = Constructor> {
-    let (start, end) = (&raw const __init_array_start, &raw const __init_array_end);
-    let count = (end as usize).saturating_sub(start as usize) / size_of::<Constructor>();
-    // SAFETY: the linker put both marks round a table of addresses, of which 0 and all ones are fillers;
-    // as `usize` every entry is valid.
-    let table = unsafe { std::slice::from_raw_parts(start.cast::<usize>(), count) };
-    let ours = hook as *const () as usize;
-    let behind = table.iter().copied().skip_while(move |&entry| entry != ours).skip(1);
+    let ours = ENTRY as *const () as usize;
+    let table = image::visit(|image| image.contains(ours).then(|| image.constructors())).flatten();
+    let behind = table.unwrap_or_else(fixed::constructors).into_iter().skip_while(move |&entry| entry != ours).skip(1);
     let real = behind.filter(|&entry| entry != 0 && entry != usize::MAX);
-    // SAFETY: every other entry of the table is a constructor; the loader calls them just so.
+    // SAFETY: but for the fillers 0 and all ones, every entry of the table is a constructor; the loader
+    // calls them just so.
     real.map(|entry| unsafe { std::mem::transmute::<usize, Constructor>(entry) })
+}
+
+/// Static executables at a fixed address, whose table only the linker knows.
+#[cfg(target_feature = "crt-static")]
+mod fixed {
+    use super::Constructor;
+
+    unsafe extern "C" {
+        // Put round the table by the linker: by every linker in executables, by some in libraries.
+        static __init_array_start: Constructor;
+        static __init_array_end: Constructor;
+    }
+
+    pub(super) fn constructors() -> Vec<usize> {
+        let (start, end) = (&raw const __init_array_start, &raw const __init_array_end);
+        let count = (end as usize).saturating_sub(start as usize) / size_of::<Constructor>();
+        // SAFETY: between the marks lies a table of addresses; as `usize` every entry is valid.
+        unsafe { std::slice::from_raw_parts(start.cast::<usize>(), count) }.to_vec()
+    }
+}
+
+/// All others have a table that the loader can find, and so can we.
+#[cfg(not(target_feature = "crt-static"))]
+mod fixed {
+    pub(super) fn constructors() -> Vec<usize> {
+        Vec::new()
+    }
 }

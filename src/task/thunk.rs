@@ -127,16 +127,25 @@ macro_rules! descriptor {
 }
 use descriptor;
 
+/// The question whether a closure captures something, answered while compiling.
+///
+/// Name [`Captures::NOTHING`] in a `const` block of the very function that a user gives the closure to:
+/// the compiler's message then points at the user's line.
+pub(crate) struct Captures<F>(PhantomData<F>);
+
+impl<F> Captures<F> {
+    /// Does not compile for a closure that captures.
+    pub(crate) const NOTHING: () = assert!(
+        size_of::<F>() == 0,
+        "this closure captures variables, which cannot travel to another process: only `fn` items and closures \
+         that capture nothing can. Pass the captured values as part of the argument, or send them once as the \
+         context of `map_with(&context, |context, item| ..)`"
+    );
+}
+
 /// The only value of a function's type, made from nothing.
 fn remake<F: Function>() -> F {
-    const {
-        assert!(
-            size_of::<F>() == 0,
-            "this closure captures variables, which cannot travel to another process: only `fn` items and closures \
-             that capture nothing can. Pass the captured values as part of the argument, or send them once as the \
-             context of `map_with(&context, |context, item| ..)`"
-        )
-    };
+    const { Captures::<F>::NOTHING };
     // SAFETY: a type of size 0 is read from nowhere, so the pointer need only be aligned. It has a value:
     // who named this thunk held one, of the same build. That there are now more of them is what `Copy`
     // allows, and that they are in other threads and processes what `Send`, `Sync` and `'static` allow.

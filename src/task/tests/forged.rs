@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::task::TaskError;
+use crate::sys::image;
+use crate::task::{TaskError, image_path, load};
 
 fn add_one(x: u32) -> u32 {
     x + 1
@@ -25,7 +26,7 @@ fn a_name_leads_back() {
     assert!(std::ptr::eq(resolve(&name).unwrap(), thunk));
     assert_eq!(reference(thunk).unwrap(), name);
     assert!(thunk.name().ends_with("add_one"));
-    assert_eq!(super::super::image_path(&name), None);
+    assert_eq!(image_path(&name), None);
     let mut bytes = Vec::new();
     wire::encode(&name, &mut bytes).unwrap();
     assert_eq!(wire::decode::<FnRef>(&bytes).unwrap(), name);
@@ -59,6 +60,19 @@ fn the_worker_refuses_too() {
     let refused = worker.run_named(bytemuck::cast(bad), vec![]).unwrap_err();
     assert!(matches!(&refused, Trouble::Unknown(why) if why.contains("not the same build")), "{refused:?}");
     assert_eq!(worker.call(add_one, 1).unwrap(), 2);
+}
+
+#[test]
+fn images_are_loaded_only_if_they_are_the_right_build() {
+    let bad: FnRef = bytemuck::cast([1u64, 2, 3, 4]);
+    let missing = load(&bad, "/nowhere/plugin.so".as_ref()).unwrap_err();
+    assert!(matches!(&missing, TaskError::Load { .. }) && missing.to_string().contains("/nowhere"), "{missing}");
+    let library =
+        image::visit(|image| (!image.is_main() && image.path().is_absolute()).then(|| image.path().to_owned()));
+    let other = load(&bad, &library.unwrap()).unwrap_err();
+    assert!(matches!(other, TaskError::OtherBuild(_)), "{other}");
+    // One that is here already needs no file.
+    assert!(load(&bytemuck::cast(words()), "/nowhere".as_ref()).is_ok());
 }
 
 #[test]
