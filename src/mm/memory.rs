@@ -290,6 +290,7 @@ impl Memory {
         let mut count = count();
         *count -= 1;
         if *count == 0 {
+            // SeqCst: after the scan; partner: the look at this flag, as above.
             flag.fetch_and(!(1 << (bit % 64)), Ordering::SeqCst);
         }
         result
@@ -298,6 +299,7 @@ impl Memory {
     fn lower_flag_of(&self, dead: ProcId) {
         let Some(bit) = dead.index().checked_sub(1) else { return };
         if let Some(word) = self.facts.header().scanners.get(bit / 64) {
+            // SeqCst: as in `while_scanning`.
             word.fetch_and(!(1 << (bit % 64)), Ordering::SeqCst);
         }
     }

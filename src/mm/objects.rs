@@ -154,7 +154,7 @@ impl Object {
     /// Whether it shall live on when nobody has it open.
     pub(super) fn keep(&self, kept: bool) {
         let memory = self.memory();
-        // SeqCst: as a holder's bit. This process has it open, so nobody ends it just now.
+        // SeqCst: as a holder's bit, with the same partner. This process has it open, so nobody ends it just now.
         memory.entry(self.id().index).kept.store(u32::from(kept), Ordering::SeqCst);
     }
 
@@ -249,6 +249,7 @@ impl Memory {
     /// Opens an object that somebody has open, or is about to hand to us.
     pub(crate) fn open_object(self: &Arc<Self>, id: ObjectId, kind: Kind) -> Result<Object, MemError> {
         let gone = MemError::ObjectGone { index: id.index, generation: id.generation };
+        // Acquire: partner of the release in `free_entry`.
         if id.index >= self.facts.header().objects_used.load(Ordering::Acquire) {
             return Err(gone);
         }
@@ -331,6 +332,7 @@ impl Memory {
     fn free_entry(&self) -> Result<(u32, Word), MemError> {
         let header = self.facts.header();
         let hint = header.objects_hint.load(Ordering::Relaxed) % layout::OBJECTS;
+        // Acquire: partner of the release below.
         let used = header.objects_used.load(Ordering::Acquire);
         for index in (hint..layout::OBJECTS).chain(0..hint.min(used)) {
             self.commit_entry(index)?;
@@ -350,6 +352,7 @@ impl Memory {
 
     fn commit_entry(&self, index: u32) -> Result<(), MemError> {
         let committed = &self.facts.header().objects_committed;
+        // Acquire and release: partners of each other; who sees the number may touch the pages.
         let have = committed.load(Ordering::Acquire);
         if index < have {
             return Ok(());
@@ -485,6 +488,7 @@ fn write_handle(entry: &ObjectEntry, handle: Handle) {
 }
 
 fn clear_handle(entry: &ObjectEntry) {
+    // Release: partner of the acquire in `read_handle`.
     entry.handle[1].store(0, Ordering::Release);
 }
 

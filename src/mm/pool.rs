@@ -158,8 +158,8 @@ impl MemoryPool {
                 if id == mine || !has_name(&other, name) {
                     continue;
                 }
-                // SeqCst: both of two creators are live before either looks, so one sees the other; the
-                // one with the lower place waits for the other to give up, or to have been earlier.
+                // SeqCst, one total order with the objects' states: both of two creators are live before
+                // either looks, so one sees the other; the one with the lower place waits for the other to give up, or to have been earlier.
                 let settled = header(&other).settled.load(Ordering::SeqCst) != 0;
                 if settled || id.index < mine.index || deadline.passed() {
                     return Err(());
@@ -167,6 +167,7 @@ impl MemoryPool {
                 thread::yield_now();
                 continue 'again;
             }
+            // SeqCst: partner of the loads above and in `find`.
             header(&self.0.object).settled.store(1, Ordering::SeqCst);
             return Ok(());
         }
@@ -238,6 +239,7 @@ impl MemoryPool {
     pub fn deregister(&self) -> Result<(), MemError> {
         self.0.usable()?;
         self.0.object.keep(true);
+        // SeqCst: partner of the load in `end_local_to`.
         header(&self.0.object).local_to.store(0, Ordering::SeqCst);
         Ok(())
     }
@@ -245,6 +247,7 @@ impl MemoryPool {
     /// The end of this process destroys this pool.
     pub fn register(&self) -> Result<(), MemError> {
         self.0.usable()?;
+        // SeqCst: partner of the load in `end_local_to`.
         header(&self.0.object).local_to.store(u32::from(self.0.me().0), Ordering::SeqCst);
         self.0.object.keep(false);
         Ok(())
@@ -260,6 +263,7 @@ impl MemoryPool {
 impl Shared {
     fn usable(&self) -> Result<(), MemError> {
         let id = self.object.id();
+        // Acquire: partner of the store in `end`.
         match header(&self.object).destroyed.load(Ordering::Acquire) {
             0 => Ok(()),
             _ => Err(MemError::ObjectGone { index: id.index, generation: id.generation }),
@@ -389,17 +393,20 @@ fn header(object: &Object) -> &PoolHeader {
 fn has_name(object: &Object, name: &str) -> bool {
     let header = header(object);
     let its = header.name.get(..header.name_len as usize);
+    // SeqCst: partner of the store in `end`.
     header.destroyed.load(Ordering::SeqCst) == 0 && its == Some(name.as_bytes())
 }
 
 fn find(memory: &Arc<Memory>, name: &str) -> Option<Object> {
     let pools = memory.objects(Kind::MemoryPool).into_iter();
     let mut open = pools.filter_map(|(id, _)| memory.open_object(id, Kind::MemoryPool).ok());
+    // SeqCst: partner of the store in `settle`.
     open.find(|object| has_name(object, name) && header(object).settled.load(Ordering::SeqCst) != 0)
 }
 
 /// Ends a pool, as far as its name and new requests go.
 fn end(object: &Object) {
+    // SeqCst: partner of the loads in `usable` and `has_name`; before `keep`, which may end the object.
     header(object).destroyed.store(1, Ordering::SeqCst);
     mark!("pool.destroyed");
     object.keep(false);
@@ -427,6 +434,7 @@ pub(super) fn reclaim(memory: &Arc<Memory>, dead: ProcId) -> Tally {
 /// Destroys the pools that were local to `dead`.
 pub(super) fn end_local_to(memory: &Arc<Memory>, dead: ProcId) {
     each_pool(memory, |pool| {
+        // SeqCst: partner of the stores in `register` and `deregister`.
         if header(&pool.0.object).local_to.load(Ordering::SeqCst) == u32::from(dead.0) {
             end(&pool.0.object);
         }

@@ -114,6 +114,7 @@ impl<'m> ProcessTable<'m> {
     /// a kept place without one is given up when its parent is gone.
     pub(super) fn started(&self, id: ProcId, pid: u32) {
         if let Some(slot) = self.slot(id) {
+            // Release: partner of the acquires in `end_recovery` and `entry`.
             slot.pid.store(pid, Ordering::Release);
         }
     }
@@ -175,6 +176,7 @@ impl<'m> ProcessTable<'m> {
         }
         for (_, slot) in self.all() {
             let word = read(&slot.word);
+            // Acquire of the id: partner of the release in `started`.
             match word.state() {
                 ProcessState::Recovering if word.by() == dead => {
                     swap(&slot.word, word, word.to(ProcessState::Dead, ProcId::NONE));
@@ -196,6 +198,7 @@ impl<'m> ProcessTable<'m> {
 
 fn entry(id: ProcId, slot: &ProcessSlot) -> ProcessEntry {
     let word = read(&slot.word);
+    // Acquire of the id: partner of the release in `started`.
     ProcessEntry {
         id,
         pid: slot.pid.load(Ordering::Acquire),

@@ -53,6 +53,7 @@ mod modelled {
 
     pub(crate) fn wait(word: &AtomicU32, value: u32, most: Option<Duration>) {
         let mut asleep = KERNEL.asleep.lock().expect("no sleeper panics");
+        // SeqCst: as the kernel's own look; partner of whatever changes the word before it wakes.
         if word.load(Ordering::SeqCst) != value {
             return;
         }

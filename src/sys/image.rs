@@ -43,6 +43,8 @@ pub(crate) fn visit<X>(mut look: impl FnMut(&Image<'_>) -> Option<X>) -> Option<
     found
 }
 
+/// # Safety
+/// `show` is the pointer that `visit` gave to `dl_iterate_phdr`, and that call is still running.
 unsafe extern "C" fn step(info: *mut libc::dl_phdr_info, _size: usize, show: *mut c_void) -> c_int {
     // SAFETY: `visit` passes this pointer, and nobody else uses it before `visit` goes on.
     let show = unsafe { &mut *show.cast::<&mut dyn FnMut(&Image<'_>) -> bool>() };

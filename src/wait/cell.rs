@@ -111,7 +111,7 @@ impl WaitCell {
         self.epoch.fetch_add(1, Ordering::SeqCst);
         // SeqCst: pairs with `register`.
         if Roll::from(self.roll.load(Ordering::SeqCst)).registered > 0 {
-            mark!("ring.wait.waking");
+            mark!("ring.wait.waking_all");
             futex::wake(&self.epoch, u32::MAX);
         }
     }

@@ -178,6 +178,7 @@ impl Heap {
             let homeless = word.state() == State::Slab && word.owner() == ProcId::NONE && class < classes::CLASSES;
             if homeless && self.unit_turns(unit, word, mine) && !gone(self.slab(unit, class)) {
                 self.unit_turns(unit, mine, word);
+                // SeqCst: after the word. Partner: `adopt` clears the bit before it looks at the words.
                 self.header().homeless.fetch_or(1 << class, Ordering::SeqCst);
             }
         }

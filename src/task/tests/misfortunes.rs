@@ -149,7 +149,7 @@ fn harder_ends_are_seen_as_what_they_are() {
         assert!(matches!(worker.call(f, ()), Err(Trouble::Lost)));
         worker.child.wait().unwrap()
     }
-    #[allow(unconditional_recursion)]
+    #[allow(unconditional_recursion)] // Running out of stack is the point.
     fn deep(n: u64) -> u64 {
         let frame = std::hint::black_box([n; 1000]);
         deep(n + 1) + frame[3]
