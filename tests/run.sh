@@ -1,0 +1,125 @@
+#!/usr/bin/env bash
+# Runs every test of the project on a machine that has the Rust toolchain and nothing else: no network but
+# for crates, no root needed. What cannot run here is skipped, loudly, with the reason.
+#
+#   bash tests/run.sh            all suites
+#   bash tests/run.sh crash      only suites whose name contains the word
+set -eu
+cd "$(dirname "$0")/.."
+only=${1:-}
+host=$(rustc -vV | sed -n 's/^host: //p')
+passed=() failed=() skipped=()
+
+# suite NAME COMMAND...: runs one suite; a failure is counted, and the next suite still runs.
+suite() {
+  local name=$1 begin=$SECONDS
+  shift
+  case $name in *"$only"*) ;; *) return 0 ;; esac
+  printf '\n== suite: %s ==\n   %s\n' "$name" "$*"
+  # A hang is a failure like any other. The limit is far above what a suite takes on two slow cores.
+  if timeout --kill-after=10 1200 "$@"; then
+    passed+=("$name ($((SECONDS - begin)) s)")
+  else
+    failed+=("$name")
+    printf '== FAILED: %s ==\n' "$name"
+  fi
+}
+
+skip() {
+  case $1 in *"$only"*) ;; *) return 0 ;; esac
+  printf '\n== SKIPPED: %s: %s ==\n' "$1" "$2"
+  skipped+=("$1: $2")
+}
+
+# The only thing beyond the toolchain that Rust itself needs is a linker.
+need_linker() {
+  if command -v cc >/dev/null; then return; fi
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
+  else
+    echo "There is no C linker (cc), and only root could install one: apt-get install gcc libc6-dev" >&2
+    exit 1
+  fi
+}
+
+left_in_shm() { find /dev/shm -maxdepth 1 -name "dragon-$(id -u)-*" 2>/dev/null | sort; }
+
+format() {
+  if cargo fmt --version >/dev/null 2>&1; then suite format cargo fmt --check
+  else skip format "no rustfmt (rustup component add rustfmt)"; fi
+}
+
+lints() {
+  if ! cargo clippy --version >/dev/null 2>&1; then
+    skip lints "no clippy (rustup component add clippy)"
+    return
+  fi
+  suite lints cargo clippy --all-targets -- -D warnings
+  suite lints-failpoints cargo clippy --all-targets --features failpoints -- -D warnings
+}
+
+# Tests of a fresh directory full of shared memory, and of one that is full, mount their own /dev/shm.
+namespaces() {
+  if unshare --mount --propagation private true 2>/dev/null; then return; fi
+  skip small-shm "may not make mount namespaces here (not root): tests that need a small or full /dev/shm pass over"
+}
+
+examples() {
+  local file name
+  for file in examples/*.rs; do
+    [ -e "$file" ] || continue
+    name=$(basename "$file" .rs)
+    suite "example-$name" cargo run --quiet --release --example "$name"
+  done
+}
+
+crash() {
+  if [ -e tests/crash.rs ]; then
+    suite crash cargo test --release --features failpoints --test crash
+  fi
+}
+
+# The thread sanitizer needs an unstable flag, which a stable compiler takes when told that it may. The
+# standard library is not instrumented: tests/sanitize.supp names what is reported wrongly because of it.
+sanitizers() {
+  local runtime
+  runtime=$(find "$(rustc --print sysroot)/lib/rustlib/$host/lib" -name 'librustc-*_rt.tsan.a' 2>/dev/null)
+  if [ -z "$runtime" ]; then
+    skip thread-sanitizer "this toolchain has no sanitizer for $host"
+    return
+  fi
+  suite thread-sanitizer env RUSTC_BOOTSTRAP=1 \
+    RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
+    TSAN_OPTIONS="suppressions=$PWD/tests/sanitize.supp halt_on_error=1" \
+    cargo test --lib --target "$host" --target-dir target/tsan -- ring:: wait::
+}
+
+nothing_left() {
+  local now
+  now=$(left_in_shm)
+  if [ "$now" = "$before" ]; then return; fi
+  printf '== FAILED: left in /dev/shm by the tests ==\n%s\n' "$now"
+  failed+=("nothing left in /dev/shm")
+}
+
+need_linker
+before=$(left_in_shm)
+format
+lints
+namespaces
+suite tests cargo test
+suite tests-release cargo test --release --tests
+crash
+suite model cargo test --release --lib --features shuttle model
+sanitizers
+examples
+suite docs env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+suite benches-build cargo bench --no-run
+nothing_left
+
+printf '\n== %d suites passed, %d failed, %d skipped, in %d s ==\n' \
+  ${#passed[@]} ${#failed[@]} ${#skipped[@]} "$SECONDS"
+printf '   passed:  %s\n' "${passed[@]:-none}"
+printf '   skipped: %s\n' "${skipped[@]:-none}"
+printf '   failed:  %s\n' "${failed[@]:-none}"
+[ ${#failed[@]} = 0 ]
