@@ -81,6 +81,8 @@ fn guard_of_this_thread() -> io::Result<Range<usize>> {
     Ok(lowest.saturating_sub(guard)..lowest + guard)
 }
 
+/// # Safety
+/// Called by the kernel only, as `SA_SIGINFO` promises.
 unsafe extern "C" fn on_fault(_signal: c_int, info: *mut libc::siginfo_t, _context: *mut c_void) {
     // SAFETY: the kernel passes a valid record, and for this signal it has an address.
     let address = unsafe { (*info).si_addr() } as usize;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::source::{Finding, Place, Source};
-use super::text::{is_word, word_positions};
+use super::text::is_word;
 
 /// Text, and the only layers of the library in which it may stand outside tests.
 const CONFINED: &[(&str, &[&str], &str)] = &[
@@ -131,10 +131,11 @@ pub fn marks(sources: &[Source]) -> Vec<String> {
 
 /// Whether the text stands in the code, not as part of a longer word.
 fn has(code: &str, text: &str) -> bool {
-    let begins_word = text.starts_with(is_word);
-    let ends_word = text.ends_with(is_word);
-    if begins_word && ends_word {
-        return word_positions(code, text).next().is_some();
-    }
-    code.match_indices(text).any(|(at, _)| !begins_word || !code[..at].ends_with(is_word))
+    // A lifetime's name is not a word of its own: `&'static mut`.
+    let in_word = |before: &str| before.ends_with(|c| is_word(c) || c == '\'');
+    let (begins_word, ends_word) = (text.starts_with(is_word), text.ends_with(is_word));
+    code.match_indices(text).any(|(at, _)| {
+        let goes_on = code[at + text.len()..].starts_with(is_word);
+        !(begins_word && in_word(&code[..at])) && !(ends_word && goes_on)
+    })
 }
