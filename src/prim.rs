@@ -6,14 +6,14 @@
 //! where a crash test may kill the process.
 
 #[cfg(not(feature = "shuttle"))]
-pub(crate) use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-#[cfg(not(feature = "shuttle"))]
 pub(crate) use std::hint::spin_loop;
+#[cfg(not(feature = "shuttle"))]
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 #[cfg(feature = "shuttle")]
 pub(crate) use shuttle::{
     hint::spin_loop,
-    sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
 /// Bytes that are not atomic, guarded by an atomic next to them.
@@ -97,7 +97,7 @@ pub(crate) mod failpoint {
     }
 
     /// Called by `mark!`.
-    pub fn reached(name: &str) {
+    pub(crate) fn reached(name: &str) {
         let Some(armed) = ARMED.get_or_init(from_environment) else { return };
         if armed.name == name && armed.passed.fetch_add(1, Ordering::Relaxed) + 1 == armed.at {
             crate::sys::process::kill_self();

@@ -1,12 +1,14 @@
 //! What a node's memory shall be like; read from the environment by the floors above.
 
+use serde::{Deserialize, Serialize};
+
 use crate::mm::error::MemError;
 use crate::mm::layout;
 use crate::sys::shm;
 
 /// Where the memory comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Backing {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Backing {
     /// A memory file without a name; where the system refuses one, a named segment.
     #[default]
     Auto,
@@ -17,8 +19,8 @@ pub(crate) enum Backing {
 }
 
 /// Whether huge pages are wanted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum HugePages {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HugePages {
     /// Ask, and take what comes.
     #[default]
     Auto,
@@ -29,7 +31,7 @@ pub(crate) enum HugePages {
 }
 
 /// Settings of a node's memory. Sizes are bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MemoryConfig {
     /// Address space of one segment (DRAGON_DEFAULT_SEG_SZ).
     pub(crate) segment_size: u64,

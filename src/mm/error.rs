@@ -31,7 +31,9 @@ pub enum MemError {
         free: u64,
     },
     /// A pool has no room for this block.
-    #[error("the pool is full: asked for {asked} bytes with {in_use} bytes in use of {size}; free something or create a larger pool")]
+    #[error(
+        "the pool is full: asked for {asked} bytes with {in_use} bytes in use of {size}; free something or create a larger pool"
+    )]
     PoolFull {
         /// Bytes asked for.
         asked: u64,

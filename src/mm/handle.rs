@@ -46,13 +46,7 @@ impl Handle {
     }
 
     pub(super) fn from_words([place, offset, len]: [u64; 3]) -> Handle {
-        Handle {
-            segment: (place >> 48) as u16,
-            heap: (place >> 32) as u16,
-            generation: place as u32,
-            offset,
-            len,
-        }
+        Handle { segment: (place >> 48) as u16, heap: (place >> 32) as u16, generation: place as u32, offset, len }
     }
 }
 

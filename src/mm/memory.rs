@@ -144,6 +144,11 @@ impl Memory {
         self.process_table().abandon(id);
     }
 
+    /// Becomes the one that looks after a process whose parent is gone.
+    pub(crate) fn adopt_process(&self, id: ProcId) {
+        self.process_table().adopt(id, self.me);
+    }
+
     /// All processes there are, were, or will be shortly.
     pub(crate) fn processes(&self) -> Vec<ProcessEntry> {
         self.process_table().entries()
@@ -179,6 +184,21 @@ impl Memory {
         Ok(Block::new(self.clone(), segment.heap.address(found.offset), handle))
     }
 
+    /// A block with these bytes in it.
+    pub(crate) fn store(self: &Arc<Self>, bytes: &[u8]) -> Result<Block, MemError> {
+        let mut block = self.alloc(bytes.len())?;
+        block.as_mut_slice().copy_from_slice(bytes);
+        Ok(block)
+    }
+
+    /// The bytes of a block that somebody else holds, who has promised not to write or free it meanwhile.
+    pub(crate) fn bytes(&self, claim: Handle) -> Result<&[u8], MemError> {
+        let at = self.resolve(claim)?;
+        // SAFETY: the claim was checked, so this is a live block of at least `len` bytes; that its holder
+        // leaves it alone is the promise above.
+        Ok(unsafe { std::slice::from_raw_parts(at.as_ptr(), claim.len as usize) })
+    }
+
     /// Makes the block behind a claim this process's own.
     pub(crate) fn take_over(self: &Arc<Self>, claim: Handle) -> Result<Block, MemError> {
         self.take_over_if(claim, |_| true)
@@ -190,11 +210,7 @@ impl Memory {
         self.take_over_if(claim, |owner| owner == sender || owner == ProcId::NONE)
     }
 
-    fn take_over_if(
-        self: &Arc<Self>,
-        claim: Handle,
-        from: impl Fn(ProcId) -> bool,
-    ) -> Result<Block, MemError> {
+    fn take_over_if(self: &Arc<Self>, claim: Handle, from: impl Fn(ProcId) -> bool) -> Result<Block, MemError> {
         loop {
             let (heap, place, word) = self.check(claim)?;
             if word.state() != State::Held {

@@ -23,7 +23,8 @@ mod stats;
 mod tests;
 
 pub(crate) use block::Block;
-pub(crate) use config::{Backing, HugePages, MemoryConfig};
+pub(crate) use config::MemoryConfig;
+pub use config::{Backing, HugePages};
 pub use error::MemError;
 pub(crate) use handle::Handle;
 pub(crate) use memory::Memory;

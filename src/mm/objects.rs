@@ -145,6 +145,14 @@ impl Object {
         self.0.handle
     }
 
+    /// Its block as words that any process may read and write at any time.
+    #[inline]
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        // SAFETY: the block lives as long as the object is held, is aligned to a cache line and initialised,
+        // and any bits are a valid word; nobody writes it in any other way once it is an object.
+        unsafe { std::slice::from_raw_parts(self.ptr().as_ptr().cast(), self.len() / size_of::<AtomicU64>()) }
+    }
+
     /// The memory it is in.
     #[inline]
     pub(crate) fn memory(&self) -> &Arc<Memory> {

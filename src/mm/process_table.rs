@@ -71,6 +71,10 @@ impl Word {
         Word(kept | u64::from(by.0) << BY_AT | state as u64)
     }
 
+    fn with_parent(self, parent: ProcId) -> Word {
+        Word(self.0 & !(ID_MASK << PARENT_AT) | u64::from(parent.0) << PARENT_AT)
+    }
+
     fn child_of(self, parent: ProcId) -> Word {
         let generation = self.0 & u64::MAX << GENERATION_AT;
         Word(generation | u64::from(parent.0) << PARENT_AT | ProcessState::Reserved as u64)
@@ -126,6 +130,16 @@ impl<'m> ProcessTable<'m> {
         if word.state() == ProcessState::Reserved {
             slot.pid.store(0, Ordering::Relaxed);
             swap(&slot.word, word, word.ended());
+        }
+    }
+
+    /// `parent` looks after the process at this place from now on.
+    pub(super) fn adopt(&self, id: ProcId, parent: ProcId) {
+        let Some(slot) = self.slot(id) else { return };
+        let word = read(&slot.word);
+        if word.state() != ProcessState::Free {
+            // Failing means that it has just attached or ended: the next look at the table finds it again.
+            swap(&slot.word, word, word.with_parent(parent));
         }
     }
 

@@ -49,3 +49,18 @@ pub(crate) fn start_time(pid: u32) -> Option<u64> {
 pub(crate) fn descriptor_limit() -> Option<u64> {
     rustix::process::getrlimit(Resource::Nofile).current
 }
+
+/// Whether a call failed for want of descriptors.
+pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(rustix::io::Errno::from_io_error(error), Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE))
+}
+
+/// Whether a call failed because no further process may be made.
+pub(crate) fn is_out_of_processes(error: &io::Error) -> bool {
+    matches!(rustix::io::Errno::from_io_error(error), Some(rustix::io::Errno::AGAIN | rustix::io::Errno::NOMEM))
+}
+
+/// The name of this machine.
+pub(crate) fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

@@ -10,6 +10,9 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
 };
 
+/// What came at once: bytes, and the descriptors that came with them.
+pub(crate) type Record = (Vec<u8>, Vec<OwnedFd>);
+
 /// Both ends of a new local socket that keeps records apart and reports the end of its peer.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let (a, b) = socket2::Socket::pair(socket2::Domain::UNIX, socket2::Type::SEQPACKET, None)?;
@@ -30,13 +33,30 @@ pub(crate) fn send(socket: BorrowedFd<'_>, record: &[u8], descriptors: &[Borrowe
 }
 
 /// Receives one record and its descriptors. `Ok(None)`: the peer is gone.
-pub(crate) fn receive(socket: impl AsFd, most: usize) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+pub(crate) fn receive(socket: impl AsFd, most: usize) -> io::Result<Option<Record>> {
+    receive_with(socket, most, RecvFlags::CMSG_CLOEXEC)
+}
+
+/// The same without waiting: `WouldBlock` if there is none.
+pub(crate) fn receive_now(socket: impl AsFd, most: usize) -> io::Result<Option<Record>> {
+    receive_with(socket, most, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT)
+}
+
+fn receive_with(socket: impl AsFd, most: usize, flags: RecvFlags) -> io::Result<Option<Record>> {
+    match receive_once(&socket, most, flags) {
+        // A peer that ended with something unread leaves this error, once, in front of what it had sent.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => receive_once(&socket, most, flags),
+        other => other,
+    }
+}
+
+fn receive_once(socket: impl AsFd, most: usize, flags: RecvFlags) -> io::Result<Option<Record>> {
     let mut record = vec![0; most];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let got = rustix::io::retry_on_intr(|| {
         let parts = &mut [IoSliceMut::new(&mut record)];
-        rustix::net::recvmsg(&socket, parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+        rustix::net::recvmsg(&socket, parts, &mut ancillary, flags)
     })?;
     if got.bytes == 0 {
         return Ok(None);

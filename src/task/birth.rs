@@ -154,6 +154,13 @@ fn live(entry: &Thunk, argument: &[u8]) -> ! {
     std::process::exit(if matches!(ended, Ok(Ok(()))) { 0 } else { PANICKED })
 }
 
+/// What a child that has ended said on its control socket, if it said why it would not begin.
+pub(crate) fn refusal(control: &OwnedFd) -> Option<String> {
+    // Without waiting: a process that the child left behind may hold its end of the socket.
+    let (record, _) = socket::receive_now(control, HELLO_MAX).ok()??;
+    wire::decode::<Refusal>(&record).ok().map(|Refusal(why)| why)
+}
+
 fn refuse(socket: &OwnedFd, why: String) -> ! {
     let mut record = Vec::new();
     // Who does not hear it still sees the exit code.

@@ -36,11 +36,8 @@ pub(super) fn create(size: u64) -> Result<OwnedFd, MemError> {
 
 fn create_once(size: u64) -> io::Result<OwnedFd> {
     let name = format!("{}{:016x}", prefix(shm::user()), random()?);
-    let mut segment = ShmemConf::new()
-        .os_id(format!("/{name}"))
-        .size(layout::PAGE as usize)
-        .create()
-        .map_err(refused)?;
+    let mut segment =
+        ShmemConf::new().os_id(format!("/{name}")).size(layout::PAGE as usize).create().map_err(refused)?;
     mark!("heap.named.created");
     let file = take_name(&name, &mut segment)?;
     shm::set_len(&file, size)?;

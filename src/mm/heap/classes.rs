@@ -7,9 +7,8 @@ pub(super) const CLASSES: usize = 17;
 
 /// Steps of 1 and 1.5 of powers of two, as far as they are multiples of a cache line; the last two are
 /// what a slab can hold three and two of.
-const SIZES: [u32; CLASSES] = [
-    64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 21760, 32640,
-];
+const SIZES: [u32; CLASSES] =
+    [64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 21760, 32640];
 
 /// The largest small block.
 pub(super) const SMALL_MAX: u64 = SIZES[CLASSES - 1] as u64;

@@ -73,14 +73,7 @@ impl Heap {
         freed
     }
 
-    fn reclaim_run(
-        &self,
-        first: u32,
-        word: Word,
-        dead: ProcId,
-        keep: &dyn Fn(u64, u32) -> bool,
-        freed: &mut Tally,
-    ) {
+    fn reclaim_run(&self, first: u32, word: Word, dead: ProcId, keep: &dyn Fn(u64, u32) -> bool, freed: &mut Tally) {
         match word.state() {
             State::Claiming => self.give_back_run(first, word, Word::free(word.generation())),
             State::Freeing => self.finish_freeing_run(first, word),

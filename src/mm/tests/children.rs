@@ -138,7 +138,9 @@ fn turn(memory: &Arc<Memory>, board: &Board, dice: &mut Dice, mine: &mut Vec<Blo
             if let Some(block) = at.receive(memory) {
                 check(&block);
                 board.exchanged.fetch_add(1, SeqCst);
-                if dice.below(2) == 0 { mine.push(block) }
+                if dice.below(2) == 0 {
+                    mine.push(block)
+                }
             }
         }
         _ => {

@@ -35,22 +35,40 @@ fn figures() {
     drop((block, memory));
     println!("create: {:?}", measure(|| drop(black_box(Memory::create(&config).unwrap())), 200));
     let memory = Memory::create(&config).unwrap();
-    println!("attach and recover: {:?}", measure(|| {
-        let other = join(&memory);
-        assert!(memory.begin_recovery(other.me()));
-        memory.end_recovery(other.me());
-    }, 100));
+    println!(
+        "attach and recover: {:?}",
+        measure(
+            || {
+                let other = join(&memory);
+                assert!(memory.begin_recovery(other.me()));
+                memory.end_recovery(other.me());
+            },
+            100
+        )
+    );
     for (len, times) in [(64, 1_000_000), (4096, 1_000_000), (65536, 200_000), (1 << 20, 100_000), (1 << 30, 100)] {
         let took = measure(|| drop(black_box(memory.alloc(len).unwrap())), times);
         println!("alloc and free {len}: {took:?}");
     }
     let mut blocks = Vec::with_capacity(10_000);
-    let took = measure(|| {
-        blocks.extend((0..10_000).map(|_| memory.alloc(64).unwrap()));
-        blocks.clear();
-    }, 100);
+    let took = measure(
+        || {
+            blocks.extend((0..10_000).map(|_| memory.alloc(64).unwrap()));
+            blocks.clear();
+        },
+        100,
+    );
     println!("10,000 blocks of 64, then freed: {:?} each", took / 10_000);
     let block = memory.alloc(64).unwrap();
     println!("resolve: {:?}", measure(|| drop(black_box(memory.resolve(black_box(block.handle())))), 1_000_000));
-    println!("{:?} takes {:?}", memory.heap_stats(), measure(|| { black_box(memory.heap_stats()); }, 100));
+    println!(
+        "{:?} takes {:?}",
+        memory.heap_stats(),
+        measure(
+            || {
+                black_box(memory.heap_stats());
+            },
+            100
+        )
+    );
 }
