@@ -7,6 +7,7 @@ pub(crate) mod birth;
 pub(crate) mod futex;
 pub(crate) mod image;
 pub(crate) mod overflow;
+pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod shm;
 pub(crate) mod socket;
