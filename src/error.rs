@@ -1,0 +1,223 @@
+//! The one error of the library: opaque, with a kind to branch on and a text to act on.
+
+use std::{fmt, io};
+
+use crate::channel::ChannelError;
+use crate::mm::MemError;
+use crate::services::ServiceError;
+use crate::task::{Failure, TaskError};
+use crate::wire::WireError;
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Anything that can go wrong in this library.
+///
+/// [`kind`](Error::kind) says what sort of failure it is; the text names the object, the cause and the
+/// knob to turn. The lower layers' own errors are its [`source`](std::error::Error::source).
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    text: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// What sort of failure an [`Error`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A call that needs a runtime came before [`dragon::init()`](crate::init) or after the end.
+    NotInitialized,
+    /// A builder asked for settings that the running runtime does not have.
+    AlreadyInitialized,
+    /// A number or a combination that makes no sense.
+    InvalidArgument,
+    /// The object has been closed.
+    Closed,
+    /// The call needs the object to be closed first.
+    StillOpen,
+    /// The time is up.
+    TimedOut,
+    /// No room at this moment, and the call was told not to wait.
+    Full,
+    /// Nothing there at this moment, and the call was told not to wait.
+    Empty,
+    /// The message is larger than the memory or the object can ever hold.
+    TooLarge,
+    /// The node's shared memory is used up.
+    OutOfMemory,
+    /// A limit of the operating system: descriptors, processes, threads.
+    ResourceLimit,
+    /// The task panicked; the worker lives on.
+    TaskPanicked,
+    /// The worker process ended while it ran the task.
+    WorkerLost,
+    /// A pool's workers end, or refuse, before they can take a task.
+    WorkerStart,
+    /// The task was cancelled or its pool terminated before it could finish.
+    Cancelled,
+    /// The other process is not the same build, or does not hold the function.
+    WrongBuild,
+    /// A value could not be encoded or decoded.
+    Codec,
+    /// Bytes that should name something in shared memory do not.
+    BadHandle,
+    /// Nothing has this name or id.
+    NotFound,
+    /// The name is taken.
+    Exists,
+    /// The operating system refused something else.
+    Io,
+}
+
+impl Error {
+    /// An error with a text of its own.
+    pub(crate) fn new(kind: ErrorKind, text: impl Into<String>) -> Error {
+        Error(Box::new(Inner { kind, text: text.into(), source: None }))
+    }
+
+    /// An error of a lower layer, with what was being done.
+    pub(crate) fn with_source(
+        kind: ErrorKind,
+        text: impl Into<String>,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Error {
+        Error(Box::new(Inner { kind, text: text.into(), source: Some(Box::new(source)) }))
+    }
+
+    /// The same failure, told again to another who waits for it.
+    pub(crate) fn again(&self) -> Error {
+        Error::new(self.0.kind, self.to_string())
+    }
+
+    /// What sort of failure this is.
+    ///
+    /// ```
+    /// let error = dragon::Pool::builder().processes(0).build().unwrap_err();
+    /// assert_eq!(error.kind(), dragon::ErrorKind::InvalidArgument);
+    /// ```
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The time was up, or nothing could be done without waiting.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self.0.kind, ErrorKind::TimedOut | ErrorKind::Full | ErrorKind::Empty)
+    }
+
+    /// The object was closed.
+    pub fn is_closed(&self) -> bool {
+        self.0.kind == ErrorKind::Closed
+    }
+
+    /// A process died and took the answer with it.
+    pub fn is_lost(&self) -> bool {
+        self.0.kind == ErrorKind::WorkerLost
+    }
+
+    /// The task was given up before it finished.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.kind == ErrorKind::Cancelled
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.source {
+            Some(source) if self.0.text.is_empty() => write!(f, "{source}"),
+            Some(source) => write!(f, "{}: {source}", self.0.text),
+            None => f.write_str(&self.0.text),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Error({:?}: {self})", self.0.kind)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        // The text shows the source already; what is behind it is the source's own source.
+        self.0.source.as_ref().and_then(|source| source.source())
+    }
+}
+
+impl From<MemError> for Error {
+    fn from(source: MemError) -> Error {
+        Error::with_source(memory_kind(&source), "", source)
+    }
+}
+
+fn memory_kind(error: &MemError) -> ErrorKind {
+    match error {
+        MemError::OutOfMemory { .. } | MemError::Full { .. } => ErrorKind::OutOfMemory,
+        MemError::LargerThanSegment { .. } => ErrorKind::TooLarge,
+        MemError::BadConfig { .. } => ErrorKind::InvalidArgument,
+        MemError::TooManyProcesses { .. } | MemError::TooManyObjects { .. } => ErrorKind::ResourceLimit,
+        MemError::ObjectGone { .. } => ErrorKind::NotFound,
+        MemError::WrongKind { .. } => ErrorKind::BadHandle,
+        MemError::BadHandle { .. } => ErrorKind::BadHandle,
+        _ => ErrorKind::Io,
+    }
+}
+
+impl From<ChannelError> for Error {
+    fn from(source: ChannelError) -> Error {
+        let kind = match &source {
+            ChannelError::Full => ErrorKind::Full,
+            ChannelError::Empty => ErrorKind::Empty,
+            ChannelError::TimedOut => ErrorKind::TimedOut,
+            ChannelError::Closed => ErrorKind::Closed,
+            ChannelError::Memory(memory) | ChannelError::Lost { source: memory, .. } => memory_kind(memory),
+            ChannelError::Shape { .. } => ErrorKind::InvalidArgument,
+            ChannelError::TooLarge { .. } => ErrorKind::TooLarge,
+            _ => ErrorKind::Io,
+        };
+        Error::with_source(kind, "", source)
+    }
+}
+
+impl From<ServiceError> for Error {
+    fn from(source: ServiceError) -> Error {
+        let kind = match &source {
+            ServiceError::Descriptors { .. } | ServiceError::Processes { .. } => ErrorKind::ResourceLimit,
+            ServiceError::Spawn { .. } => ErrorKind::Io,
+            ServiceError::Memory(memory) => memory_kind(memory),
+            ServiceError::Task(_) => ErrorKind::WrongBuild,
+            ServiceError::Wire(_) => ErrorKind::Codec,
+            ServiceError::Stopped => ErrorKind::NotInitialized,
+        };
+        Error::with_source(kind, "", source)
+    }
+}
+
+impl From<TaskError> for Error {
+    fn from(source: TaskError) -> Error {
+        Error::with_source(ErrorKind::WrongBuild, "", source)
+    }
+}
+
+impl From<WireError> for Error {
+    fn from(source: WireError) -> Error {
+        Error::with_source(ErrorKind::Codec, "", source)
+    }
+}
+
+impl Error {
+    /// What a task met in its worker.
+    pub(crate) fn from_failure(failure: &Failure, what: &str) -> Error {
+        let kind = match failure {
+            Failure::Panicked { .. } => ErrorKind::TaskPanicked,
+            _ => ErrorKind::Codec,
+        };
+        Error::new(kind, format!("{what}: {failure}"))
+    }
+
+    /// A failure of the operating system at something this crate did itself.
+    pub(crate) fn io(what: &str, source: io::Error) -> Error {
+        Error::with_source(ErrorKind::Io, what, source)
+    }
+}

@@ -1,0 +1,73 @@
+//! What happens in a job, for those who want to watch.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+
+/// How many events a stream holds for a reader that does not come.
+const BACKLOG: usize = 1024;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A worker process ended that should not have.
+    WorkerLost {
+        /// Its process id.
+        pid: u32,
+        /// How it ended, in words.
+        how: String,
+        /// The function it was running, if any.
+        task: Option<String>,
+    },
+}
+
+/// A stream of events. As an iterator it waits for the next one and ends with the runtime.
+pub struct Events(Receiver<Event>);
+
+impl Events {
+    /// The next event if there is one already. Never waits.
+    pub fn try_next(&self) -> Option<Event> {
+        self.0.try_recv().ok()
+    }
+
+    /// The next event, waiting at most this long.
+    pub fn next_timeout(&self, patience: Duration) -> Option<Event> {
+        self.0.recv_timeout(patience).ok()
+    }
+}
+
+impl Iterator for Events {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        self.0.recv().ok()
+    }
+}
+
+/// Who listens.
+#[derive(Default)]
+pub(super) struct Subscribers(Mutex<Vec<Sender<Event>>>);
+
+impl Subscribers {
+    pub(super) fn add(&self) -> Events {
+        let (sender, receiver) = bounded(BACKLOG);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        Events(receiver)
+    }
+
+    pub(super) fn tell(&self, event: Event) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|one| match one.try_send(event.clone()) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_)) => {
+                tracing::warn!(?event, "an event stream is full and misses this event");
+                true
+            }
+            Err(TrySendError::Disconnected(_)) => false,
+        });
+    }
+}

@@ -1,0 +1,177 @@
+//! The runtime as a value: what `init()` returns and everything else stands on.
+//!
+//! A process has at most one world at a time. It lives as long as anything holds on to it: the
+//! [`Runtime`] itself or an object made with it, such as a [`Pool`](crate::Pool).
+
+mod config;
+mod core;
+mod events;
+mod stats;
+
+pub use config::Builder;
+pub use events::{Event, Events};
+pub use stats::{MemoryStats, Stats};
+
+pub(crate) use self::core::{Core, adopt, current};
+
+use std::sync::Arc;
+
+use crate::error::Result;
+
+/// Which node of the job: a group of processes that share memory. Counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(u32);
+
+impl NodeId {
+    /// The node of this process.
+    pub(crate) const LOCAL: NodeId = NodeId(0);
+}
+
+impl std::fmt::Display for NodeId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "node {}", self.0)
+    }
+}
+
+/// A hold on this process's runtime.
+///
+/// The runtime ends, and with it every worker it started, when the last hold on it is gone: this value,
+/// its like from another call of [`init`], and every pool made meanwhile. Ending takes back all shared
+/// memory, whoever ends how: a killed process counts as one that let go.
+///
+/// ```
+/// let dragon = dragon::init()?;
+/// assert_eq!((dragon.rank(), dragon.size()), (0, 1));
+/// # Ok::<(), dragon::Error>(())
+/// ```
+#[must_use = "the runtime ends when this value is dropped"]
+pub struct Runtime {
+    core: Arc<Core>,
+}
+
+/// Starts the runtime of this process with the settings of the environment.
+///
+/// Launched alone, the process is a world of one rank. The call takes well under a millisecond, starts
+/// no thread and no process, and touches a few pages of memory; everything else comes with its first
+/// use. If a runtime is up already, the call returns another hold on the same one, so that libraries and
+/// the tests of one binary need not know of each other. In a worker it returns the worker's own.
+///
+/// # Errors
+/// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a `DRAGON_*` variable that makes no sense,
+/// [`OutOfMemory`](crate::ErrorKind::OutOfMemory) or [`Io`](crate::ErrorKind::Io) if the system gives no
+/// shared memory; the text says which setting helps.
+///
+/// ```
+/// let _dragon = dragon::init()?;
+/// let pool = dragon::Pool::new(2)?;
+/// assert_eq!(pool.map(|x: u64| x * x, 1..=3)?, [1, 4, 9]);
+/// # Ok::<(), dragon::Error>(())
+/// ```
+pub fn init() -> Result<Runtime> {
+    builder().init()
+}
+
+/// Settings for a runtime; each is also a `DRAGON_*` variable. Code beats environment beats default.
+pub fn builder() -> Builder {
+    Builder::new()
+}
+
+/// Runs `body` on the leader while all other ranks serve, and returns its value there and `None` elsewhere.
+///
+/// ```
+/// let total = dragon::run(|_runtime| {
+///     let pool = dragon::Pool::new(2)?;
+///     Ok(pool.map(|x: u32| x + 1, [1, 2, 3])?.into_iter().sum::<u32>())
+/// })?;
+/// assert_eq!(total, Some(9));
+/// # Ok::<(), dragon::Error>(())
+/// ```
+///
+/// # Errors
+/// Those of [`init`] and of `body`.
+pub fn run<R>(body: impl FnOnce(&Runtime) -> Result<R>) -> Result<Option<R>> {
+    let runtime = init()?;
+    let value = body(&runtime)?;
+    runtime.finalize()?;
+    Ok(Some(value))
+}
+
+impl Runtime {
+    /// This process's rank in its job, from 0.
+    pub fn rank(&self) -> usize {
+        0
+    }
+
+    /// How many ranks the job has.
+    pub fn size(&self) -> usize {
+        1
+    }
+
+    /// This process's rank among those of its node.
+    pub fn local_rank(&self) -> usize {
+        0
+    }
+
+    /// The node this process runs on.
+    pub fn node(&self) -> NodeId {
+        NodeId(0)
+    }
+
+    /// All nodes of the job.
+    pub fn nodes(&self) -> Vec<NodeId> {
+        vec![NodeId(0)]
+    }
+
+    /// The rank that leads the job.
+    pub fn leader(&self) -> usize {
+        0
+    }
+
+    /// Whether this rank leads the job.
+    pub fn is_leader(&self) -> bool {
+        self.rank() == self.leader()
+    }
+
+    /// The number of this leadership: it grows with every change of the leader.
+    pub fn term(&self) -> u64 {
+        1
+    }
+
+    /// What happens in the job from now on. Each call gives an independent stream.
+    ///
+    /// A stream holds 1,024 events for a slow reader and drops further ones until it has read.
+    ///
+    /// ```
+    /// let dragon = dragon::init()?;
+    /// let events = dragon.events();
+    /// assert!(events.try_next().is_none());
+    /// # Ok::<(), dragon::Error>(())
+    /// ```
+    pub fn events(&self) -> Events {
+        self.core.subscribe()
+    }
+
+    /// Figures of this node's shared memory, read directly from it.
+    ///
+    /// ```
+    /// let stats = dragon::init()?.stats();
+    /// assert!(stats.memory.limit > stats.memory.in_use);
+    /// # Ok::<(), dragon::Error>(())
+    /// ```
+    pub fn stats(&self) -> Stats {
+        Stats::read(self.core.memory())
+    }
+
+    /// Ends the runtime now, whoever still holds on to it: kills and reaps the workers that are left and
+    /// takes back what they held. Pools made with it answer
+    /// [`NotInitialized`](crate::ErrorKind::NotInitialized) from then on; a later [`init`] starts anew.
+    ///
+    /// Dropping the last hold does the same.
+    ///
+    /// # Errors
+    /// None in a world of one rank.
+    pub fn finalize(self) -> Result<()> {
+        self.core.shut_down();
+        Ok(())
+    }
+}
