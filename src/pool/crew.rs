@@ -1,0 +1,117 @@
+//! The workers of a pool as its owner sees them: who lives, who is to be started, what they report.
+
+use std::sync::Arc;
+
+use crossbeam::channel::Sender;
+
+use super::board::Board;
+use super::worker::{self, Assignment};
+use crate::error::Result;
+use crate::runtime::{Core, NodeId};
+use crate::services::{Born, ChildEnd, Order};
+use crate::sys;
+use crate::task::{self, thunk};
+
+/// What a worker is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WorkerState {
+    /// The process is there and not yet ready for tasks.
+    Starting,
+    /// Waits for a task.
+    Idle,
+    /// Runs a task.
+    Busy,
+}
+
+/// One worker process, at the moment of the question.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WorkerInfo {
+    /// Its process id on its node.
+    pub pid: u32,
+    /// Its node.
+    pub node: NodeId,
+    /// How many tasks it has answered; a chunk of a map counts as one.
+    pub tasks_done: u64,
+    /// What it is doing.
+    pub state: WorkerState,
+}
+
+/// The worker processes of one pool.
+pub(super) struct Crew {
+    members: Vec<Option<Born>>,
+    /// How many workers in a row ended before they could take a task.
+    pub(super) failed_starts: u32,
+}
+
+impl Crew {
+    pub(super) fn new(size: usize) -> Crew {
+        Crew { members: vec![None; size], failed_starts: 0 }
+    }
+
+    /// How many worker processes there are.
+    pub(super) fn alive(&self) -> usize {
+        self.members.iter().flatten().count()
+    }
+
+    /// Places without a worker.
+    pub(super) fn vacant(&self) -> Vec<usize> {
+        (0..self.members.len()).filter(|&at| self.members[at].is_none()).collect()
+    }
+
+    /// Notes who was started at a place.
+    pub(super) fn seat(&mut self, place: usize, born: Born) {
+        self.members[place] = Some(born);
+    }
+
+    /// Takes a dead worker off its place.
+    pub(super) fn unseat(&mut self, serial: u64) -> Option<(usize, Born)> {
+        let place = self.members.iter().position(|m| m.as_ref().is_some_and(|m| m.serial == serial))?;
+        self.members[place].take().map(|born| (place, born))
+    }
+
+    /// Kills all that are left.
+    pub(super) fn kill(&self) {
+        for member in self.members.iter().flatten() {
+            if let Err(error) = sys::process::kill(&member.pidfd) {
+                tracing::warn!(pid = member.pid, %error, "cannot kill a worker");
+            }
+        }
+    }
+
+    pub(super) fn infos(&self, board: &Board, node: NodeId) -> Vec<WorkerInfo> {
+        let seated = self.members.iter().enumerate().filter_map(|(place, m)| Some((place, m.as_ref()?)));
+        let info = |(place, born): (usize, &Born)| {
+            let (tasks_done, busy, attached) = board.progress(place);
+            let state = match (attached, busy) {
+                (false, _) => WorkerState::Starting,
+                (true, false) => WorkerState::Idle,
+                (true, true) => WorkerState::Busy,
+            };
+            WorkerInfo { pid: born.pid, node, tasks_done, state }
+        };
+        seated.map(info).collect()
+    }
+}
+
+/// How the workers of one pool are started.
+pub(super) struct Recruiter {
+    pub(super) core: Arc<Core>,
+    pub(super) board: Board,
+    pub(super) assignment: Assignment,
+    pub(super) ended: Sender<ChildEnd>,
+}
+
+impl Recruiter {
+    /// Starts a worker for each of these places, all or none.
+    pub(super) fn start(&self, places: &[usize]) -> Result<Vec<Born>> {
+        let entry = task::reference(thunk::entry(worker::serve))?;
+        let order = |&place: &usize| {
+            self.board.reset(place);
+            let assignment = Assignment { place, ..self.assignment.clone() };
+            Order { entry, argument: assignment.encode(), ended: self.ended.clone() }
+        };
+        self.core.spawn(places.iter().map(order).collect())
+    }
+}
