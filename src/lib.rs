@@ -1,19 +1,56 @@
 //! `dragon` gives a program the whole cluster as one computer, as a library.
+//!
+//! Call [`init`] in `main`, keep what it returns, and use the types of this crate: no server, no daemon,
+//! no launcher of our own. Processes that share a node share memory; a process that dies, at any
+//! instruction, is an error of what it was doing and of nothing else.
+//!
+//! ```
+//! fn main() -> dragon::Result<()> {
+//!     let _dragon = dragon::init()?;
+//!     let pool = dragon::Pool::new(4)?;
+//!     let squares: Vec<u64> = pool.map(|x: u64| x * x, 0..10)?;
+//!     println!("{squares:?}");
+//!     Ok(())
+//! }
+//! ```
+//!
+//! [`Pool`] is where to start. `ARCHITECTURE.md` in the source says how the house is built.
 #![deny(missing_docs)]
 
 #[macro_use]
 mod prim;
 
-#[allow(dead_code, unused_imports)] // Floors above use it.
-pub(crate) mod channel;
-pub(crate) mod id;
-#[allow(dead_code, unused_imports)] // Floors above use it.
-pub(crate) mod mm;
-#[allow(dead_code, unused_imports)] // Floors above use it.
-pub(crate) mod ring;
-pub(crate) mod sys;
-pub(crate) mod task;
-pub(crate) mod time;
-#[allow(dead_code, unused_imports)] // Floors above use it.
-pub(crate) mod wait;
-pub(crate) mod wire;
+// floor 0: words, and the machine
+mod id;
+mod sys;
+mod time;
+// floor 1: memory, rings, waiting
+mod mm;
+mod ring;
+mod wait;
+// floor 2: one node; functions; the language
+mod channel;
+mod task;
+mod wire;
+// floor 4: what a node does for its processes
+mod services;
+// floor 5: assembly
+mod error;
+mod runtime;
+// floor 6: what users type
+mod pool;
+mod shared;
+
+pub use error::{Error, ErrorKind, Result};
+pub use mm::{Backing, HugePages};
+pub use pool::{Chunked, Pool, PoolBuilder, Stream, Task, WorkerInfo, WorkerState};
+pub use runtime::{Builder, Event, Events, MemoryStats, NodeId, Runtime, Stats, builder, init, run};
+pub use shared::{Channel, Loan, Received};
+pub use wire::Message;
+
+/// Places where a crash test may kill this process. Only with feature `failpoints`.
+#[cfg(feature = "failpoints")]
+#[doc(hidden)]
+pub mod failpoint {
+    pub use crate::prim::failpoint::arm;
+}
