@@ -9,7 +9,6 @@ use super::worker::{self, Assignment};
 use crate::error::Result;
 use crate::runtime::{Core, NodeId};
 use crate::services::{Born, ChildEnd, Order};
-use crate::sys;
 use crate::task::{self, thunk};
 
 /// What a worker is doing.
@@ -74,7 +73,7 @@ impl Crew {
     /// Kills all that are left.
     pub(super) fn kill(&self) {
         for member in self.members.iter().flatten() {
-            if let Err(error) = sys::process::kill(&member.pidfd) {
+            if let Err(error) = member.kill() {
                 tracing::warn!(pid = member.pid, %error, "cannot kill a worker");
             }
         }

@@ -45,7 +45,14 @@ pub(crate) struct Born {
     /// Its process id.
     pub(crate) pid: u32,
     /// For signals; becomes readable when it ends.
-    pub(crate) pidfd: Arc<OwnedFd>,
+    pub(super) pidfd: Arc<OwnedFd>,
+}
+
+impl Born {
+    /// Kills it; that it has ended already is no error.
+    pub(crate) fn kill(&self) -> io::Result<()> {
+        sys::process::kill(&self.pidfd)
+    }
 }
 
 /// A living child, as its agent keeps it.
