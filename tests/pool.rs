@@ -233,7 +233,7 @@ fn case_60_retries_run_the_task_of_a_killed_worker_again() {
 
 #[test]
 fn a_task_that_exits_or_overflows_its_stack_is_named_with_how() {
-    #[allow(unconditional_recursion)]
+    #[allow(unconditional_recursion)] // running out of stack is the point
     fn dive(depth: u64) -> u64 {
         std::hint::black_box([depth; 64])[3] + dive(depth + 1)
     }

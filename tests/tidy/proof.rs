@@ -49,6 +49,12 @@ const CASES: &[Case] = &[
     ),
     case("src/mm/a.rs", "panic!(\"no\");", "may panic", "std::panic::catch_unwind(f);"),
     case("tests/a.rs", "thread::sleep(d);", "say what time", "// The time limit itself.\nthread::sleep(d);"),
+    case(
+        "tests/a.rs",
+        "fn f() {\n    thread::sleep(d);\n}",
+        "say what",
+        "/// Work.\nfn f() {\n    thread::sleep(d);\n}",
+    ),
     // Notes.
     case("src/mm/a.rs", "unsafe { f() };", "// SAFETY:", "// SAFETY: f asks for nothing.\nunsafe { f() };"),
     case("src/mm/a.rs", "unsafe impl Send for X {}", "// SAFETY:", "// SAFETY: plain.\nunsafe impl Send for X {}"),
@@ -114,7 +120,8 @@ fn long_things_are_found() {
     assert!(findings("src/mm/a.rs", &long_function)[0].contains("`f` has 71 lines"));
     assert!(findings("src/mm/a.rs", &long_function.replacen("    g();\n", "", 1)).is_empty());
     assert!(findings("src/mm/a.rs", &"\n".repeat(799))[0].contains("at most 800"));
-    assert!(findings("examples/a.rs", &"\n".repeat(60))[0].contains("at most 60"));
+    assert!(findings("examples/a.rs", &"f();\n".repeat(61))[0].contains("61 lines of code"));
+    assert!(findings("examples/a.rs", &"f();\n// Why.\n".repeat(60)).is_empty());
 }
 
 #[test]
