@@ -1,0 +1,96 @@
+//! What `dragon::init()` alone costs a process: time, memory, threads, and nothing while idle.
+
+mod common;
+
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use common::role::{self, Waiting};
+use common::table::Race;
+use common::{limits, machine};
+
+/// How long an idle process is watched.
+const WATCHED: Duration = Duration::from_secs(2);
+
+fn main() {
+    match role::mine().as_str() {
+        "" => bench(),
+        "nothing" => {}
+        "init" => drop(init()),
+        "bare, waiting" => role::wait_for_parent("0"),
+        "init, waiting" => {
+            let begin = Instant::now();
+            let _dragon = init();
+            role::wait_for_parent(&begin.elapsed().as_micros().to_string());
+        }
+        other => panic!("no such role: {other}"),
+    }
+}
+
+fn init() -> dragon::Runtime {
+    dragon::init().expect("a bench runs where dragon runs")
+}
+
+fn bench() {
+    machine::print_head("start");
+    let (bare, with_init) = (role::program("nothing"), role::program("init"));
+    Race::new("start: a process from its spawn to its end", "ms")
+        .runner("bare", || limits::spawn(&bare, 10, false) / 10.0)
+        .runner("with init()", || limits::spawn(&with_init, 10, false) / 10.0)
+        .run()
+        .adds_less_than("with init()", "bare", 2.0);
+    Race::new("start: init() by the process's own clock", "us")
+        .runner("init()", || role::start("init, waiting").said.parse().expect("it says a number"))
+        .run();
+    Race::new("start: resident memory", "KiB")
+        .runner("bare", || resident(&role::start("bare, waiting")))
+        .runner("with init()", || resident(&role::start("init, waiting")))
+        .run()
+        .adds_less_than("with init()", "bare", 4096.0);
+    Race::new("start: threads", "threads")
+        .at_most_rounds(1)
+        .runner("bare", || status(&role::start("bare, waiting"), "Threads:"))
+        .runner("with init()", || status(&role::start("init, waiting"), "Threads:"))
+        .run();
+    Race::new("start: CPU time of an idle process in 2 s", "us")
+        .at_most_rounds(3)
+        .runner("bare", || idle_cpu("bare, waiting"))
+        .runner("with init()", || idle_cpu("init, waiting"))
+        .run()
+        .adds_less_than("with init()", "bare", 1.0);
+}
+
+/// Pages in memory, shared ones included, in KiB.
+fn resident(process: &Waiting) -> f64 {
+    status(process, "VmRSS:")
+}
+
+/// A number from what the kernel says about a process.
+fn status(process: &Waiting, field: &str) -> f64 {
+    let text = read(&format!("/proc/{}/status", process.id()));
+    let line = text.lines().find_map(|line| line.strip_prefix(field)).expect("the kernel says it");
+    line.split_whitespace().next().and_then(|number| number.parse().ok()).expect("it is a number")
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// CPU time of all threads while nobody asks anything of the process, in microseconds.
+fn idle_cpu(role: &str) -> f64 {
+    let process = role::start(role);
+    // What it still does on its way to sleep is not idleness.
+    thread::sleep(Duration::from_millis(200));
+    let before = cpu_nanoseconds(&process);
+    thread::sleep(WATCHED);
+    (cpu_nanoseconds(&process) - before) as f64 / 1e3
+}
+
+fn cpu_nanoseconds(process: &Waiting) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{}/task", process.id())).expect("it lives");
+    let time_of = |thread: fs::DirEntry| {
+        let text = read(&thread.path().join("schedstat").to_string_lossy());
+        text.split_whitespace().next().and_then(|number| number.parse::<u64>().ok()).expect("it is a number")
+    };
+    threads.map(|thread| time_of(thread.expect("the threads of an idle process stay"))).sum()
+}
