@@ -66,7 +66,7 @@ impl Words {
     fn receive(&self) -> Option<u64> {
         let taken = self
             .pipe(ProcId(2))
-            .take(&mut Patience::new(), Deadline::Never, &|| false);
+            .take(&mut Patience::new(), Deadline::Never, || false);
         taken.ok().map(|incoming| value(&incoming))
     }
 
@@ -201,10 +201,9 @@ fn model_a_stop_is_heard_and_takes_nothing() {
             let flag = flag.clone();
             spawn(&words, move |words| {
                 let stop = || flag.load(Ordering::SeqCst) != 0;
-                let taken =
-                    words
-                        .pipe(ProcId(2))
-                        .take(&mut Patience::new(), Deadline::Never, &stop);
+                let taken = words
+                    .pipe(ProcId(2))
+                    .take(&mut Patience::new(), Deadline::Never, stop);
                 taken.map(|incoming| value(&incoming)).err()
             })
         };
@@ -258,7 +257,7 @@ fn model_a_refusal_is_told_apart() {
     let told_apart = || {
         let words = Words::new(1);
         let pipe = words.pipe(ProcId(1));
-        let taken = pipe.take(&mut Patience::new(), Deadline::Now, &|| false);
+        let taken = pipe.take(&mut Patience::new(), Deadline::Now, || false);
         assert_eq!(taken.err(), Some(Refusal::Late));
         assert!(words.send(1));
         assert_eq!(

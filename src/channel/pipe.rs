@@ -26,6 +26,9 @@ pub(super) struct Pipe<'a, S> {
 /// Looks at a slot that is being written before an impatient receiver is told that there is nothing.
 const LOOKS_AT_PROGRESS: usize = 200;
 
+/// Pauses between two looks at a full ring.
+const PAUSES_WHEN_FULL: u64 = 8;
+
 impl<'a, S: Store> Pipe<'a, S> {
     #[inline]
     pub(super) fn is_closed(&self) -> bool {
@@ -52,7 +55,16 @@ impl<'a, S: Store> Pipe<'a, S> {
         patience: &mut Patience,
         deadline: Deadline,
     ) -> Result<Outgoing<'a, S>, Refusal> {
-        let ready = || self.try_claim();
+        // Looking at a full ring takes the reader's words away from it, again and again; so not too often, and rather a few
+        // free slots later than one at once.
+        let pauses = (self.ring.capacity() / 2).min(PAUSES_WHEN_FULL);
+        let ready = || {
+            let claimed = self.try_claim();
+            if claimed.is_none() {
+                (0..pauses).for_each(|_| spin_loop());
+            }
+            claimed
+        };
         wait_until(self.writers, patience, deadline, ready).unwrap_or(Err(Refusal::Late))
     }
 
@@ -77,12 +89,12 @@ impl<'a, S: Store> Pipe<'a, S> {
     }
 
     /// Claims the next message.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(
         &self,
         patience: &mut Patience,
         deadline: Deadline,
-        stop: &dyn Fn() -> bool,
+        stop: impl Fn() -> bool,
     ) -> Result<Incoming<'a, S>, Refusal> {
         let ready = || {
             if stop() {

@@ -9,6 +9,12 @@ use super::{
 use crate::id::ProcId;
 use crate::prim::Ordering;
 
+/// How many positions a writer looks at when it must look: two lines of readers' words.
+const LOOK_AHEAD: u64 = 16;
+
+/// How far ahead of its writing a slot is fetched.
+const AHEAD: u64 = 4;
+
 /// What a look at one position tells a writer.
 enum Look {
     /// Free; the value its `writer` word must still have.
@@ -67,25 +73,60 @@ impl<S: Store> Ring<S> {
 
     #[inline]
     fn look_to_write(&self, position: u64) -> Look {
-        let slot = self.slot(position);
-        let before = self.before(position);
-        // SeqCst: pairs with the swap in `Reading::free`. Acquire, so that the reader is done with the bytes; and
-        // one order with the sleepers' count, so that a writer who goes to sleep on a full ring is seen (wait/README.md).
-        let done = Word::from(self.store.reader(slot).load(Ordering::SeqCst));
-        if done != Word::new(before, 0) {
-            return if distance(before, done.position()) > 0 {
-                Look::Passed
-            } else {
-                Look::Full
-            };
+        // Acquire: pairs with the release in `look_ahead`; with it comes that the readers are done with the bytes.
+        let known = Word::from(self.known.0.load(Ordering::Acquire)).position();
+        if !(1..=self.capacity() as i64).contains(&distance(position, known)) {
+            if let Some(refused) = self.look_ahead(position) {
+                return refused;
+            }
+        }
+        if distance(position + AHEAD, known) > 0 {
+            // It is free, so no reader wants it back; and the swap that publishes would wait for it.
+            self.store.soon_written(self.slot(position + AHEAD));
         }
         // Relaxed: the compare-and-swap that follows looks again.
-        let seen = Word::from(self.store.writer(slot).load(Ordering::Relaxed));
-        if seen.position() == before {
+        let seen = Word::from(
+            self.store
+                .writer(self.slot(position))
+                .load(Ordering::Relaxed),
+        );
+        if seen.position() == self.before(position) {
             Look::Free(seen)
         } else {
             Look::Passed
         }
+    }
+
+    /// Looks whether the position is free, and if so how many behind it are.
+    #[inline(never)]
+    fn look_ahead(&self, position: u64) -> Option<Look> {
+        let before = self.before(position);
+        let done = self.done(position);
+        if done != Word::new(before, 0) {
+            return Some(if distance(before, done.position()) > 0 {
+                Look::Passed
+            } else {
+                Look::Full
+            });
+        }
+        let most = LOOK_AHEAD.min(self.capacity());
+        let is_free = |ahead: &u64| self.done(position + ahead) == Word::new(before + ahead, 0);
+        let free = 1 + (1..most).take_while(is_free).count() as u64;
+        // Release: pairs with the acquire in `look_to_write`, in other threads of this process.
+        self.known
+            .0
+            .store(Word::new(position + free, 0).raw(), Ordering::Release);
+        None
+    }
+
+    fn done(&self, position: u64) -> Word {
+        // SeqCst: pairs with the swap in `Reading::free`. Acquire, so that the reader is done with the bytes; and one
+        // order with the sleepers' count, so that a writer who goes to sleep on a full ring is seen (wait/README.md).
+        Word::from(
+            self.store
+                .reader(self.slot(position))
+                .load(Ordering::SeqCst),
+        )
     }
 
     /// `position` was claimed: whoever comes next need not look at it.

@@ -42,7 +42,9 @@
 //!    only when a reader claims `p`, for which `seal` must be `p`, which only the claimant of `p` (or
 //!    `unstick` on its behalf) writes. At the moment of a successful swap nobody has claimed `p`, hence
 //!    `reader` still has that value. The word may *return* to it, when a reader of `p` died and
-//!    `unstick` gave the message back; then `writer` is `p` already and the swap fails by 1.
+//!    `unstick` gave the message back; then `writer` is `p` already and the swap fails by 1. So a position
+//!    that was free once is free until its `writer` word says otherwise, and a process may remember it
+//!    ([`KnownFree`]) instead of looking again.
 //! 3. *A message is read by one reader at a time, and not after it is done.* A reader saw `seal == p`; its swap
 //!    is `(before, 0) -> (p, r)`. Once `p` is done `reader` is `(p, 0)`, and never has position `before`
 //!    again: `unstick` puts back only `(p, dead)`, which exists only while `p` is not done, and whom it names
@@ -93,21 +95,31 @@ pub(crate) use store::{Mapped, Store};
 pub(crate) use take::{Outlook, Reading};
 pub(crate) use unstick::Unstuck;
 
-use crate::prim::Ordering;
+use crate::prim::{AtomicU64, Ordering};
 use layout::{Word, distance, position_before};
 
-/// The protocol above over some storage. It holds no state of its own: any number of them, in any
-/// number of processes, may work on the same words.
+/// The protocol above over some storage. Any number of them, in any number of processes, may work on the
+/// same words.
 pub(crate) struct Ring<S> {
     store: S,
     mask: u64,
+    known: KnownFree,
 }
+
+/// What this process has seen of the readers' words: all positions below this one were free once, and are until
+/// a writer claims them, which that writer's swap finds out. So the words that readers keep changing are looked at once for
+/// many messages. In a line of its own, since this process's writers change it.
+#[repr(align(128))]
+struct KnownFree(AtomicU64);
 
 impl<S: Store> Ring<S> {
     /// A view of words that were [initialised](Ring::initialise).
     pub(crate) fn new(store: S) -> Self {
         let mask = store.capacity() - 1;
-        Ring { store, mask }
+        // Relaxed: only a hint, and of no position whose words were not seen.
+        let tail = Word::from(store.tail().load(Ordering::Relaxed)).position();
+        let known = KnownFree(AtomicU64::new(Word::new(tail, 0).raw()));
+        Ring { store, mask, known }
     }
 
     /// Makes an empty ring whose first message will have position `start`. Nobody else may look yet.

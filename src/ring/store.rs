@@ -2,7 +2,7 @@
 
 use std::ptr::NonNull;
 
-use super::layout::Geometry;
+use super::layout::{Geometry, LINE};
 use crate::prim::AtomicU64;
 
 /// The words and bodies of one ring. A slot number is below `capacity`, a power of two.
@@ -16,7 +16,13 @@ pub(crate) trait Store {
     /// The user's bytes of a slot, aligned to eight; whoever holds the slot may use them.
     fn body(&self, slot: usize) -> NonNull<u8>;
     fn body_len(&self) -> usize;
+    /// Tells the processor that this slot is going to be written.
+    fn soon_written(&self, _slot: usize) {}
 }
+
+/// Lines of a slot that are fetched ahead; longer ones the processor recognises by itself.
+#[cfg(target_arch = "x86_64")]
+const FETCHED_AHEAD: usize = 2;
 
 /// A ring in memory that other processes map as well.
 #[derive(Clone)]
@@ -105,6 +111,19 @@ impl Store for Mapped {
 
     fn body_len(&self) -> usize {
         self.geometry.body()
+    }
+
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[inline(always)]
+    fn soon_written(&self, slot: usize) {
+        for line in 0..FETCHED_AHEAD.min(self.geometry.stride() / LINE) {
+            // SAFETY: within the slot; and a prefetch touches nothing. `_mm_prefetch` would ask for the line to read
+            // it, unless compiled for newer processors only; this is a no-op on those that do not know it.
+            unsafe {
+                let at = self.slot(slot).add(line * LINE).as_ptr();
+                std::arch::asm!("prefetchw byte ptr [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
+            }
+        }
     }
 }
 

@@ -181,6 +181,7 @@ enum Step {
     DieWriting,
     DieReading,
     PanicWriting,
+    SendOther,
     Unstick,
 }
 
@@ -191,6 +192,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::DieWriting),
         1 => Just(Step::DieReading),
         1 => Just(Step::PanicWriting),
+        3 => Just(Step::SendOther),
         2 => Just(Step::Unstick),
     ];
     vec(step, 0..200)
@@ -267,7 +269,8 @@ fn die_reading<S: Store>(ring: &Ring<S>) -> Option<u64> {
     }
 }
 
-fn agrees_with_the_model<S: Store>(ring: &Ring<S>, steps: &[Step]) {
+/// `other` is another process's view of the same words: each remembers for itself what it saw free.
+fn agrees_with_the_model<S: Store>(ring: &Ring<S>, other: &Ring<S>, steps: &[Step]) {
     let mut model = Model {
         capacity: ring.capacity() as usize,
         line: VecDeque::new(),
@@ -276,15 +279,16 @@ fn agrees_with_the_model<S: Store>(ring: &Ring<S>, steps: &[Step]) {
         let n = n as u64;
         match step {
             Step::Send => assert_eq!(send(ring, ME, n), model.push(Held::Value(n))),
+            Step::SendOther => assert_eq!(send(other, ME, n), model.push(Held::Value(n))),
             Step::Receive => assert_eq!(receive(ring, ME), model.pop(|_| Held::Done)),
             Step::DieWriting => {
-                let claim = ring.claim(OTHER).map(|mut writing| {
+                let claim = other.claim(OTHER).map(|mut writing| {
                     fill(&mut writing, n);
                     mem::forget(writing);
                 });
                 assert_eq!(claim.is_some(), model.push(Held::Writing));
             }
-            Step::DieReading => assert_eq!(die_reading(ring), model.pop(Held::Reading)),
+            Step::DieReading => assert_eq!(die_reading(other), model.pop(Held::Reading)),
             Step::PanicWriting => {
                 assert_eq!(ring.claim(ME).map(drop).is_some(), model.push(Held::Void))
             }
@@ -302,9 +306,12 @@ proptest! {
 
     #[test]
     fn a_ring_is_a_queue_with_deaths(steps in steps(), bits in 0u32..4, start in prop_oneof![Just(0), (LAST - 100)..=LAST]) {
-        agrees_with_the_model(&boxed(1 << bits, start), &steps);
+        let ring = boxed(1 << bits, start);
+        agrees_with_the_model(&ring, &ring, &steps);
         let mut lines = Vec::new();
-        agrees_with_the_model(&mapped(&mut lines, Geometry::new(1 << bits, 100).unwrap(), start), &steps);
+        let ring = mapped(&mut lines, Geometry::new(1 << bits, 100).unwrap(), start);
+        let other = Ring::new(ring.store.clone());
+        agrees_with_the_model(&ring, &other, &steps);
     }
 }
 

@@ -23,20 +23,32 @@ pub(crate) struct TimedOut;
 ///
 /// Whoever makes `ready` true must do so by a SeqCst operation and then call one of the cell's `notify_*`;
 /// what `ready` loads for its decision it must load SeqCst.
-#[inline]
+#[inline(always)]
 pub(crate) fn wait_until<T>(
     cell: &WaitCell,
     patience: &mut Patience,
     deadline: Deadline,
     mut ready: impl FnMut() -> Option<T>,
 ) -> Result<T, TimedOut> {
-    match ready() {
-        Some(found) => Ok(found),
-        None if deadline == Deadline::Now => Err(TimedOut),
-        None => wait_longer(cell, patience, deadline, &mut ready),
+    // The first looks in line with the caller: the answer of an awake peer comes within these, and each call
+    // between the look that sees it and the caller would be one more branch that nothing had predicted.
+    let looks = if deadline == Deadline::Now {
+        1
+    } else {
+        patience.looks()
+    };
+    for _ in 0..looks {
+        if let Some(found) = ready() {
+            return Ok(found);
+        }
     }
+    if deadline == Deadline::Now {
+        return Err(TimedOut);
+    }
+    wait_longer(cell, patience, deadline, &mut ready)
 }
 
+#[cold]
 fn wait_longer<T>(
     cell: &WaitCell,
     patience: &mut Patience,
