@@ -62,18 +62,11 @@ pub enum ChannelError {
 impl ChannelError {
     /// What a wait that found nothing says: `at_once` if the caller did not want to wait.
     pub(super) fn late(deadline: Deadline, at_once: ChannelError) -> ChannelError {
-        if deadline == Deadline::Now {
-            at_once
-        } else {
-            ChannelError::TimedOut
-        }
+        if deadline == Deadline::Now { at_once } else { ChannelError::TimedOut }
     }
 
     /// Whether waiting, or waiting longer, might have helped.
     pub fn is_timeout(&self) -> bool {
-        matches!(
-            self,
-            ChannelError::Full | ChannelError::Empty | ChannelError::TimedOut
-        )
+        matches!(self, ChannelError::Full | ChannelError::Empty | ChannelError::TimedOut)
     }
 }

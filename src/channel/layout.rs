@@ -58,17 +58,12 @@ pub(super) struct Layout {
 
 impl Layout {
     pub(super) fn new(capacity: usize, inline: usize) -> Result<Layout, ChannelError> {
-        let shape = |why| ChannelError::Shape {
-            capacity,
-            inline,
-            why,
-        };
+        let shape = |why| ChannelError::Shape { capacity, inline, why };
         if capacity == 0 {
             return Err(shape("it must hold at least one message"));
         }
         let body = inline.max(Handle::SIZE).saturating_add(size_of::<Label>());
-        let geometry =
-            Geometry::new(capacity, body).ok_or(shape("that is more than a channel can have"))?;
+        let geometry = Geometry::new(capacity, body).ok_or(shape("that is more than a channel can have"))?;
         Ok(Layout { geometry })
     }
 
@@ -87,12 +82,7 @@ impl Layout {
         unsafe {
             base.write_bytes(0, RING);
             let (capacity, body) = (self.geometry.capacity(), self.geometry.body() as u64);
-            base.cast::<Head>().write(Head {
-                magic: MAGIC,
-                capacity,
-                body,
-                closed: AtomicU32::new(0),
-            });
+            base.cast::<Head>().write(Head { magic: MAGIC, capacity, body, closed: AtomicU32::new(0) });
             Ring::<Mapped>::initialise(&Mapped::new(base.add(RING), self.geometry), 0);
         }
     }
@@ -174,10 +164,7 @@ pub(super) enum Labelled<'a> {
 pub(super) unsafe fn label_here<'a>(body: NonNull<u8>, len: usize) -> &'a mut [u8] {
     // SAFETY: the caller's promise. The bytes were initialised at some time: shared pages begin as zeros.
     unsafe {
-        body.cast::<Label>().write(Label {
-            len: len as u32,
-            kind: IN_SLOT,
-        });
+        body.cast::<Label>().write(Label { len: len as u32, kind: IN_SLOT });
         std::slice::from_raw_parts_mut(body.add(size_of::<Label>()).as_ptr(), len)
     }
 }
@@ -190,10 +177,7 @@ pub(super) unsafe fn label_here<'a>(body: NonNull<u8>, len: usize) -> &'a mut [u
 pub(super) unsafe fn label_block(body: NonNull<u8>, handle: Handle) {
     // SAFETY: the caller's promise; a slot is long enough for a handle, by `Layout`.
     unsafe {
-        body.cast::<Label>().write(Label {
-            len: 0,
-            kind: IN_BLOCK,
-        });
+        body.cast::<Label>().write(Label { len: 0, kind: IN_BLOCK });
         body.add(size_of::<Label>()).cast::<Handle>().write(handle);
     }
 }
@@ -209,10 +193,9 @@ pub(super) unsafe fn read_label<'a>(body: NonNull<u8>, inline: usize) -> Labelle
         let label = body.cast::<Label>().read();
         let bytes = body.add(size_of::<Label>());
         match label.kind {
-            IN_SLOT if label.len as usize <= inline => Labelled::Here(std::slice::from_raw_parts(
-                bytes.as_ptr(),
-                label.len as usize,
-            )),
+            IN_SLOT if label.len as usize <= inline => {
+                Labelled::Here(std::slice::from_raw_parts(bytes.as_ptr(), label.len as usize))
+            }
             IN_BLOCK => Labelled::InBlock(bytes.cast::<Handle>().read()),
             _ => Labelled::Garbled,
         }

@@ -52,11 +52,7 @@ struct Inner {
 impl Channel {
     /// A new channel for `capacity` messages (rounded up to a power of two), that carries messages of up to `inline`
     /// bytes without a block (rounded up to whole cache lines).
-    pub(crate) fn create(
-        memory: &Arc<Memory>,
-        capacity: usize,
-        inline: usize,
-    ) -> Result<Channel, ChannelError> {
+    pub(crate) fn create(memory: &Arc<Memory>, capacity: usize, inline: usize) -> Result<Channel, ChannelError> {
         let layout = Layout::new(capacity, inline)?;
         let block = memory.alloc(layout.bytes())?;
         // SAFETY: the block has that many bytes, aligned to a cache line, and nobody else knows it.
@@ -73,9 +69,7 @@ impl Channel {
         let layout = unsafe { Layout::read(object.ptr(), object.len()) };
         match layout {
             Some(layout) => Ok(Channel::over(object, layout)),
-            None => Err(ChannelError::Garbled {
-                what: "the channel itself",
-            }),
+            None => Err(ChannelError::Garbled { what: "the channel itself" }),
         }
     }
 
@@ -83,13 +77,7 @@ impl Channel {
         // SAFETY: `layout` fits the object, which stays mapped as long as `Inner` holds it.
         let (ring, shared) = unsafe { layout.parts(object.ptr()) };
         let me = object.memory().me();
-        Channel(Arc::new(Inner {
-            ring,
-            shared,
-            inline: layout.inline(),
-            me,
-            object: Some(object),
-        }))
+        Channel(Arc::new(Inner { ring, shared, inline: layout.inline(), me, object: Some(object) }))
     }
 
     fn object(&self) -> &Object {

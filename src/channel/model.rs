@@ -32,41 +32,21 @@ impl Words {
         let store = Boxed::new(capacity);
         Ring::<Boxed>::initialise(&store, 0);
         let (readers, writers, closed) = (WaitCell::new(), WaitCell::new(), AtomicU32::new(0));
-        Arc::new(Words {
-            ring: Ring::new(store),
-            readers,
-            writers,
-            closed,
-        })
+        Arc::new(Words { ring: Ring::new(store), readers, writers, closed })
     }
 
     fn pipe(&self, me: ProcId) -> Pipe<'_, Boxed> {
-        let Words {
-            ring,
-            readers,
-            writers,
-            closed,
-        } = self;
-        Pipe {
-            ring,
-            readers,
-            writers,
-            closed,
-            me,
-        }
+        let Words { ring, readers, writers, closed } = self;
+        Pipe { ring, readers, writers, closed, me }
     }
 
     fn send(&self, value: u64) -> bool {
-        let claimed = self
-            .pipe(ProcId(1))
-            .claim(&mut Patience::new(), Deadline::Never);
+        let claimed = self.pipe(ProcId(1)).claim(&mut Patience::new(), Deadline::Never);
         claimed.map(|outgoing| fill(outgoing, value).send()).is_ok()
     }
 
     fn receive(&self) -> Option<u64> {
-        let taken = self
-            .pipe(ProcId(2))
-            .take(&mut Patience::new(), Deadline::Never, || false);
+        let taken = self.pipe(ProcId(2)).take(&mut Patience::new(), Deadline::Never, || false);
         taken.ok().map(|incoming| value(&incoming))
     }
 
@@ -98,26 +78,18 @@ fn spawn<R: Send + 'static>(
 }
 
 fn join<R>(threads: Vec<thread::JoinHandle<R>>) -> Vec<R> {
-    threads
-        .into_iter()
-        .map(|thread| thread.join().unwrap())
-        .collect()
+    threads.into_iter().map(|thread| thread.join().unwrap()).collect()
 }
 
 /// Every receiver takes exactly its share and goes: whoever is left asleep beside a ready message is a deadlock.
 fn everybody_gets_on(capacity: usize, senders: u64, receivers: usize, receive: fn(&Words) -> u64) {
     let words = Words::new(capacity);
     let receivers = (0..receivers).map(|_| spawn(&words, receive)).collect();
-    let senders = (0..senders)
-        .map(|value| spawn(&words, move |words| assert!(words.send(value))))
-        .collect();
+    let senders = (0..senders).map(|value| spawn(&words, move |words| assert!(words.send(value)))).collect();
     join(senders);
     let mut got = join(receivers);
     got.sort();
-    assert!(
-        got.iter().copied().eq(0..got.len() as u64),
-        "lost or doubled"
-    );
+    assert!(got.iter().copied().eq(0..got.len() as u64), "lost or doubled");
     assert!(!words.ring.readable() && words.readers.sleepers() == 0);
 }
 
@@ -174,16 +146,8 @@ fn model_one_slot_ping_pong() {
 fn model_closing_loses_nothing_that_was_sent() {
     check(|| {
         let words = Words::new(2);
-        let senders = (0..2)
-            .map(|value| spawn(&words, move |words| words.send(value)))
-            .collect();
-        let receivers = (0..2)
-            .map(|_| {
-                spawn(&words, |words| {
-                    std::iter::from_fn(|| words.receive()).count()
-                })
-            })
-            .collect();
+        let senders = (0..2).map(|value| spawn(&words, move |words| words.send(value))).collect();
+        let receivers = (0..2).map(|_| spawn(&words, |words| std::iter::from_fn(|| words.receive()).count())).collect();
         words.pipe(ProcId(1)).close();
         let sent = join(senders).into_iter().filter(|sent| *sent).count();
         let received: usize = join(receivers).into_iter().sum();
@@ -201,9 +165,7 @@ fn model_a_stop_is_heard_and_takes_nothing() {
             let flag = flag.clone();
             spawn(&words, move |words| {
                 let stop = || flag.load(Ordering::SeqCst) != 0;
-                let taken = words
-                    .pipe(ProcId(2))
-                    .take(&mut Patience::new(), Deadline::Never, stop);
+                let taken = words.pipe(ProcId(2)).take(&mut Patience::new(), Deadline::Never, stop);
                 taken.map(|incoming| value(&incoming)).err()
             })
         };
@@ -236,9 +198,7 @@ fn one_dies(die: fn(&Words)) {
 #[test]
 fn model_a_sender_dies_with_its_claim() {
     one_dies(|words| {
-        let claimed = words
-            .pipe(DYING)
-            .claim(&mut Patience::new(), Deadline::Never);
+        let claimed = words.pipe(DYING).claim(&mut Patience::new(), Deadline::Never);
         std::mem::forget(claimed.map(|outgoing| fill(outgoing, 7)));
     });
 }
@@ -260,15 +220,9 @@ fn model_a_refusal_is_told_apart() {
         let taken = pipe.take(&mut Patience::new(), Deadline::Now, || false);
         assert_eq!(taken.err(), Some(Refusal::Late));
         assert!(words.send(1));
-        assert_eq!(
-            pipe.claim(&mut Patience::new(), Deadline::Now).err(),
-            Some(Refusal::Late)
-        );
+        assert_eq!(pipe.claim(&mut Patience::new(), Deadline::Now).err(), Some(Refusal::Late));
         pipe.close();
-        assert_eq!(
-            pipe.claim(&mut Patience::new(), Deadline::Never).err(),
-            Some(Refusal::Closed)
-        );
+        assert_eq!(pipe.claim(&mut Patience::new(), Deadline::Never).err(), Some(Refusal::Closed));
         assert_eq!(words.receive(), Some(1));
         assert_eq!(words.receive(), None);
     };

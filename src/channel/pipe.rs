@@ -50,11 +50,7 @@ impl<'a, S: Store> Pipe<'a, S> {
 
     /// Claims a slot for writing.
     #[inline]
-    pub(super) fn claim(
-        &self,
-        patience: &mut Patience,
-        deadline: Deadline,
-    ) -> Result<Outgoing<'a, S>, Refusal> {
+    pub(super) fn claim(&self, patience: &mut Patience, deadline: Deadline) -> Result<Outgoing<'a, S>, Refusal> {
         // Looking at a full ring takes the reader's words away from it, again and again; so not too often, and rather a few
         // free slots later than one at once.
         let pauses = (self.ring.capacity() / 2).min(PAUSES_WHEN_FULL);
@@ -74,18 +70,11 @@ impl<'a, S: Store> Pipe<'a, S> {
             return Some(Err(Refusal::Closed));
         }
         let writing = self.ring.claim(self.me)?;
-        let outgoing = Outgoing {
-            writing: Some(writing),
-            readers: self.readers,
-        };
+        let outgoing = Outgoing { writing: Some(writing), readers: self.readers };
         // A slot may have become free before the one that I waited for: see wait/README.md.
         self.writers.notify_one_if(|| self.ring.writable());
         // Again, after the claim: receivers who saw the closing and then no claim have gone.
-        Some(if self.is_closed() {
-            Err(Refusal::Closed)
-        } else {
-            Ok(outgoing)
-        })
+        Some(if self.is_closed() { Err(Refusal::Closed) } else { Ok(outgoing) })
     }
 
     /// Claims the next message.
@@ -118,18 +107,14 @@ impl<'a, S: Store> Pipe<'a, S> {
                 return self.end_of_messages();
             };
             let void = reading.is_void();
-            let incoming = Incoming {
-                reading: Some(reading),
-                writers: self.writers,
-            };
+            let incoming = Incoming { reading: Some(reading), writers: self.writers };
             if void {
                 incoming.free();
                 continue;
             }
             // A message may have been published before the one that I waited for, or this was the last that others
             // waited for before they could go: see wait/README.md.
-            self.readers
-                .notify_one_if(|| self.ring.readable() || self.is_closed());
+            self.readers.notify_one_if(|| self.ring.readable() || self.is_closed());
             return Some(Ok(incoming));
         }
     }

@@ -48,15 +48,13 @@ impl Channel {
         // SAFETY: the claimed slot is nobody else's until `incoming` is freed, below.
         let result = match unsafe { layout::read_label(incoming.body(), self.0.inline) } {
             Labelled::Here(bytes) => Ok(take(position, Payload::Inline(bytes))),
-            Labelled::InBlock(handle) => {
-                match self.memory().take_over_from(handle, incoming.sender()) {
-                    Ok(block) => {
-                        mark!("channel.receive.taken_over");
-                        Ok(take(position, Payload::Block(block)))
-                    }
-                    Err(source) => Err(ChannelError::Lost { position, source }),
+            Labelled::InBlock(handle) => match self.memory().take_over_from(handle, incoming.sender()) {
+                Ok(block) => {
+                    mark!("channel.receive.taken_over");
+                    Ok(take(position, Payload::Block(block)))
                 }
-            }
+                Err(source) => Err(ChannelError::Lost { position, source }),
+            },
             Labelled::Garbled => Err(ChannelError::Garbled { what: "a message" }),
         };
         mark!("channel.receive.taken");

@@ -28,21 +28,12 @@ pub(crate) fn repair(memory: &Arc<Memory>, dead: ProcId) -> Repairs {
     let mut referenced = HashSet::new();
     // Opened, so that none ends under our hands.
     let open = |(id, _)| Channel::open(memory, id).ok();
-    let channels: Vec<Channel> = memory
-        .objects(Kind::Channel)
-        .into_iter()
-        .filter_map(open)
-        .collect();
+    let channels: Vec<Channel> = memory.objects(Kind::Channel).into_iter().filter_map(open).collect();
     for channel in &channels {
         let unstuck = channel.0.ring.unstick(dead);
         mark!("channel.repair.unstuck");
         repairs.voided += unstuck.voided.len() as u64;
-        repairs.readied.extend(
-            unstuck
-                .readied
-                .into_iter()
-                .map(|position| (channel.id(), position)),
-        );
+        repairs.readied.extend(unstuck.readied.into_iter().map(|position| (channel.id(), position)));
         referenced.extend(layout::pending_blocks(&channel.0.ring));
     }
     mark!("channel.repair.collected");

@@ -33,17 +33,11 @@ impl Channel {
         Ok(outgoing.send())
     }
 
-    fn send_in_block(
-        &self,
-        len: usize,
-        deadline: Deadline,
-        fill: impl FnOnce(&mut [u8]),
-    ) -> Result<u64, ChannelError> {
+    fn send_in_block(&self, len: usize, deadline: Deadline, fill: impl FnOnce(&mut [u8])) -> Result<u64, ChannelError> {
         // Before the slot is claimed: what may fail or take long must not hold up others.
         let mut block = self.loan(len)?;
         fill(&mut block.as_mut_slice()[..len]);
-        self.send_block(block, len, deadline)
-            .map_err(|(error, _)| error)
+        self.send_block(block, len, deadline).map_err(|(error, _)| error)
     }
 
     /// Sends the first `used` bytes of a block, which becomes the receiver's. A block that cannot be sent

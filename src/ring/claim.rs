@@ -45,11 +45,7 @@ impl<S: Store> Ring<S> {
                     );
                     if swapped.is_ok() {
                         mark!("ring.write.claimed");
-                        return Some(Writing {
-                            ring: self,
-                            position,
-                            published: false,
-                        });
+                        return Some(Writing { ring: self, position, published: false });
                     }
                 }
                 Look::Full => return None,
@@ -85,16 +81,8 @@ impl<S: Store> Ring<S> {
             self.store.soon_written(self.slot(position + AHEAD));
         }
         // Relaxed: the compare-and-swap that follows looks again.
-        let seen = Word::from(
-            self.store
-                .writer(self.slot(position))
-                .load(Ordering::Relaxed),
-        );
-        if seen.position() == self.before(position) {
-            Look::Free(seen)
-        } else {
-            Look::Passed
-        }
+        let seen = Word::from(self.store.writer(self.slot(position)).load(Ordering::Relaxed));
+        if seen.position() == self.before(position) { Look::Free(seen) } else { Look::Passed }
     }
 
     /// Looks whether the position is free, and if so how many behind it are.
@@ -103,30 +91,20 @@ impl<S: Store> Ring<S> {
         let before = self.before(position);
         let done = self.done(position);
         if done != Word::new(before, 0) {
-            return Some(if distance(before, done.position()) > 0 {
-                Look::Passed
-            } else {
-                Look::Full
-            });
+            return Some(if distance(before, done.position()) > 0 { Look::Passed } else { Look::Full });
         }
         let most = LOOK_AHEAD.min(self.capacity());
         let is_free = |ahead: &u64| self.done(position + ahead) == Word::new(before + ahead, 0);
         let free = 1 + (1..most).take_while(is_free).count() as u64;
         // Release: pairs with the acquire in `look_to_write`, in other threads of this process.
-        self.known
-            .0
-            .store(Word::new(position + free, 0).raw(), Ordering::Release);
+        self.known.0.store(Word::new(position + free, 0).raw(), Ordering::Release);
         None
     }
 
     fn done(&self, position: u64) -> Word {
         // SeqCst: pairs with the swap in `Reading::free`. Acquire, so that the reader is done with the bytes; and one
         // order with the sleepers' count, so that a writer who goes to sleep on a full ring is seen (wait/README.md).
-        Word::from(
-            self.store
-                .reader(self.slot(position))
-                .load(Ordering::SeqCst),
-        )
+        Word::from(self.store.reader(self.slot(position)).load(Ordering::SeqCst))
     }
 
     /// `position` was claimed: whoever comes next need not look at it.
@@ -134,12 +112,8 @@ impl<S: Store> Ring<S> {
     fn pass_tail(&self, position: u64) {
         let next = Word::new(position + 1, 0).raw();
         // AcqRel: pairs with the loads of `tail` in `claim` and `writable`. If it fails, somebody else did it.
-        let _ = self.store.tail().compare_exchange(
-            Word::new(position, 0).raw(),
-            next,
-            Ordering::AcqRel,
-            Ordering::Relaxed,
-        );
+        let _ =
+            self.store.tail().compare_exchange(Word::new(position, 0).raw(), next, Ordering::AcqRel, Ordering::Relaxed);
     }
 }
 

@@ -90,10 +90,7 @@ impl Geometry {
             return None;
         }
         let lines = (SEAL + body).div_ceil(LINE) as u64;
-        Some(Geometry {
-            capacity: capacity.next_power_of_two() as u64,
-            lines,
-        })
+        Some(Geometry { capacity: capacity.next_power_of_two() as u64, lines })
     }
 
     pub(crate) fn capacity(self) -> u64 {
@@ -131,7 +128,5 @@ impl Geometry {
     }
 }
 
-const _: () = assert!(
-    Geometry::CAPACITY_MAX.is_power_of_two() && Geometry::CAPACITY_MAX < 1 << (POSITION_BITS - 2)
-);
+const _: () = assert!(Geometry::CAPACITY_MAX.is_power_of_two() && Geometry::CAPACITY_MAX < 1 << (POSITION_BITS - 2));
 const _: () = assert!((SEAL + Geometry::BODY_MAX).is_multiple_of(LINE));

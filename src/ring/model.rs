@@ -217,12 +217,7 @@ fn unstick_without_version(ring: &Ring<Boxed>) {
         let head = Word::from(ring.store.head().load(Ordering::SeqCst));
         if head.position() > position {
             let back = Word::new(position, head.low()).raw();
-            let _ = ring.store.head().compare_exchange(
-                head.raw(),
-                back,
-                Ordering::SeqCst,
-                Ordering::SeqCst,
-            );
+            let _ = ring.store.head().compare_exchange(head.raw(), back, Ordering::SeqCst, Ordering::SeqCst);
         }
     }
 }
@@ -239,11 +234,7 @@ fn a_reader_moves_on_too_late(recover: Recover) {
     };
     recover(&ring);
     let late = late.join().unwrap();
-    assert_eq!(
-        late.or_else(|| receive(&ring, ProcId(4))),
-        Some(10),
-        "a message was passed over"
-    );
+    assert_eq!(late.or_else(|| receive(&ring, ProcId(4))), Some(10), "a message was passed over");
 }
 
 #[test]
@@ -287,9 +278,7 @@ fn model_sees_a_claim_by_store() {
             thread::spawn(move || {
                 let free = Word::new(ring.before(0), 0).raw();
                 let mine = ring.store.reader(0).load(Ordering::SeqCst) == free;
-                ring.store
-                    .reader(0)
-                    .store(Word::new(0, me).raw(), Ordering::SeqCst);
+                ring.store.reader(0).store(Word::new(0, me).raw(), Ordering::SeqCst);
                 mine
             })
         });

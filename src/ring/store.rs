@@ -154,11 +154,7 @@ impl Boxed {
             body: crate::prim::Plain::new([0; 2]),
         };
         let slots = std::iter::repeat_with(slot).take(capacity).collect();
-        Boxed {
-            tail: AtomicU64::new(0),
-            head: AtomicU64::new(0),
-            slots,
-        }
+        Boxed { tail: AtomicU64::new(0), head: AtomicU64::new(0), slots }
     }
 }
 
@@ -189,9 +185,7 @@ impl Store for Boxed {
     }
 
     fn body(&self, slot: usize) -> NonNull<u8> {
-        self.slots[slot]
-            .body
-            .with_mut(|body| NonNull::new(body.cast()).expect("a field has an address"))
+        self.slots[slot].body.with_mut(|body| NonNull::new(body.cast()).expect("a field has an address"))
     }
 
     fn body_len(&self) -> usize {

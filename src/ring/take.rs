@@ -51,12 +51,7 @@ impl<S: Store> Ring<S> {
                     );
                     if swapped.is_ok() {
                         mark!("ring.read.claimed");
-                        return Some(Reading {
-                            ring: self,
-                            head,
-                            void,
-                            freed: false,
-                        });
+                        return Some(Reading { ring: self, head, void, freed: false });
                     }
                 }
                 Look::Empty => return None,
@@ -91,11 +86,7 @@ impl<S: Store> Ring<S> {
                     // SeqCst: pairs with the claim.
                     let claimed = Word::from(self.store.writer(slot).load(Ordering::SeqCst));
                     let begun = claimed.position() == head.position();
-                    return if begun {
-                        Outlook::InProgress
-                    } else {
-                        Outlook::Empty
-                    };
+                    return if begun { Outlook::InProgress } else { Outlook::Empty };
                 }
             }
         }
@@ -115,11 +106,7 @@ impl<S: Store> Ring<S> {
         // Relaxed: the compare-and-swap that follows looks again; and for `Passed`, that `unstick` changed the
         // word back is seen by the version of `head`.
         let done = Word::from(self.store.reader(slot).load(Ordering::Relaxed));
-        if done == Word::new(self.before(position), 0) {
-            Look::Ready(seal.low() == VOID)
-        } else {
-            Look::Passed
-        }
+        if done == Word::new(self.before(position), 0) { Look::Ready(seal.low() == VOID) } else { Look::Passed }
     }
 
     /// The position was claimed: whoever comes next need not look at it. Fails if a message was put back since.
@@ -127,12 +114,7 @@ impl<S: Store> Ring<S> {
     fn pass_head(&self, head: Word) {
         let next = Word::new(head.position() + 1, head.low());
         // AcqRel: pairs with the loads of `head`, and keeps what `unstick` published with it.
-        let _ = self.store.head().compare_exchange(
-            head.raw(),
-            next.raw(),
-            Ordering::AcqRel,
-            Ordering::Relaxed,
-        );
+        let _ = self.store.head().compare_exchange(head.raw(), next.raw(), Ordering::AcqRel, Ordering::Relaxed);
     }
 }
 

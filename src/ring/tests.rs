@@ -26,12 +26,7 @@ struct Line(#[allow(dead_code)] [u8; LINE]);
 fn mapped(lines: &mut Vec<Line>, geometry: Geometry, start: u64) -> Ring<Mapped> {
     *lines = vec![Line([0xA5; LINE]); geometry.bytes().div_ceil(LINE)];
     // SAFETY: aligned, long enough, and the test keeps `lines` alive and untouched.
-    let store = unsafe {
-        Mapped::new(
-            std::ptr::NonNull::new(lines.as_mut_ptr()).unwrap().cast(),
-            geometry,
-        )
-    };
+    let store = unsafe { Mapped::new(std::ptr::NonNull::new(lines.as_mut_ptr()).unwrap().cast(), geometry) };
     Ring::<Mapped>::initialise(&store, start);
     Ring::new(store)
 }
@@ -75,10 +70,7 @@ fn a_dropped_claim_is_void() {
     let ring = boxed(2, 0);
     drop(ring.claim(ME).unwrap());
     assert!(send(&ring, ME, 5));
-    assert!(
-        !send(&ring, ME, 6),
-        "a void slot is a slot until it was skipped"
-    );
+    assert!(!send(&ring, ME, 6), "a void slot is a slot until it was skipped");
     assert_eq!(receive(&ring, ME), Some(5));
     assert_eq!(receive(&ring, ME), None);
 }
@@ -90,11 +82,7 @@ fn an_unpublished_claim_is_in_progress() {
     let stalled = ring.claim(OTHER).unwrap();
     assert!(send(&ring, ME, 2));
     assert!(ring.take(ME).is_none());
-    assert_eq!(
-        ring.outlook(),
-        Outlook::InProgress,
-        "messages have an order"
-    );
+    assert_eq!(ring.outlook(), Outlook::InProgress, "messages have an order");
     stalled.publish();
     assert_eq!((ring.outlook(), ring.readable()), (Outlook::Ready, true));
     assert!(receive(&ring, ME).is_some());
@@ -106,29 +94,13 @@ fn a_dead_writer_is_skipped_and_a_dead_readers_message_comes_again() {
     let ring = boxed(4, LAST - 1);
     mem::forget(ring.claim(OTHER).unwrap());
     assert!(send(&ring, ME, 1) && send(&ring, ME, 2));
-    assert_eq!(
-        ring.unstick(OTHER),
-        Unstuck {
-            readied: vec![],
-            voided: vec![LAST - 1]
-        }
-    );
+    assert_eq!(ring.unstick(OTHER), Unstuck { readied: vec![], voided: vec![LAST - 1] });
     assert_eq!(ring.unstick(OTHER), Unstuck::default());
     assert_eq!(receive(&ring, ME), Some(1));
     mem::forget(ring.take(OTHER).unwrap());
     assert!(send(&ring, ME, 3));
-    assert_eq!(
-        receive(&ring, ME),
-        Some(3),
-        "who is not first in line does not wait for the reader before"
-    );
-    assert_eq!(
-        ring.unstick(OTHER),
-        Unstuck {
-            readied: vec![0],
-            voided: vec![]
-        }
-    );
+    assert_eq!(receive(&ring, ME), Some(3), "who is not first in line does not wait for the reader before");
+    assert_eq!(ring.unstick(OTHER), Unstuck { readied: vec![0], voided: vec![] });
     assert_eq!(receive(&ring, ME), Some(2));
     assert_eq!(receive(&ring, ME), None);
 }
@@ -271,10 +243,7 @@ fn die_reading<S: Store>(ring: &Ring<S>) -> Option<u64> {
 
 /// `other` is another process's view of the same words: each remembers for itself what it saw free.
 fn agrees_with_the_model<S: Store>(ring: &Ring<S>, other: &Ring<S>, steps: &[Step]) {
-    let mut model = Model {
-        capacity: ring.capacity() as usize,
-        line: VecDeque::new(),
-    };
+    let mut model = Model { capacity: ring.capacity() as usize, line: VecDeque::new() };
     for (n, step) in steps.iter().enumerate() {
         let n = n as u64;
         match step {

@@ -66,12 +66,8 @@ impl<S: Store> Ring<S> {
         }
         let void = Word::new(claimed.position(), VOID);
         // SeqCst: as the publication it replaces. Failure: another call was faster.
-        let swapped = self.store.seal(slot).compare_exchange(
-            seal.raw(),
-            void.raw(),
-            Ordering::SeqCst,
-            Ordering::Relaxed,
-        );
+        let swapped =
+            self.store.seal(slot).compare_exchange(seal.raw(), void.raw(), Ordering::SeqCst, Ordering::Relaxed);
         swapped.ok().map(|_| claimed.position())
     }
 
@@ -86,39 +82,24 @@ impl<S: Store> Ring<S> {
         let void = self.store.seal(slot).load(Ordering::SeqCst) == Word::new(position, VOID).raw();
         let ready = Word::new(self.before(position), 0);
         // AcqRel: pairs with the claim of the next reader. Failure: another call was faster.
-        let swapped = self.store.reader(slot).compare_exchange(
-            claimed.raw(),
-            ready.raw(),
-            Ordering::AcqRel,
-            Ordering::Relaxed,
-        );
+        let swapped =
+            self.store.reader(slot).compare_exchange(claimed.raw(), ready.raw(), Ordering::AcqRel, Ordering::Relaxed);
         swapped.ok().filter(|_| !void).map(|_| position)
     }
 
     /// Makes `head` begin at the oldest ready message, with a new version. Always, because a call before this
     /// one may have died after putting back.
     fn rewind_head(&self) {
-        let ready: Vec<u64> = (0..self.capacity() as usize)
-            .filter_map(|slot| self.ready_in(slot))
-            .collect();
+        let ready: Vec<u64> = (0..self.capacity() as usize).filter_map(|slot| self.ready_in(slot)).collect();
         loop {
             // Acquire: pairs with the AcqRel of `pass_head`.
             let head = Word::from(self.store.head().load(Ordering::Acquire));
-            let behind = ready
-                .iter()
-                .map(|&position| distance(position, head.position()));
+            let behind = ready.iter().map(|&position| distance(position, head.position()));
             let back = behind.max().unwrap_or(0).max(0) as u64;
-            let rewound = Word::new(
-                head.position().wrapping_sub(back),
-                head.low().wrapping_add(1),
-            );
+            let rewound = Word::new(head.position().wrapping_sub(back), head.low().wrapping_add(1));
             // AcqRel: pairs with the loads of `head`: who sees the version sees what was put back.
-            let swapped = self.store.head().compare_exchange(
-                head.raw(),
-                rewound.raw(),
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            );
+            let swapped =
+                self.store.head().compare_exchange(head.raw(), rewound.raw(), Ordering::AcqRel, Ordering::Relaxed);
             if swapped.is_ok() {
                 return;
             }

@@ -34,11 +34,7 @@ struct Roll {
 
 impl From<u64> for Roll {
     fn from(raw: u64) -> Roll {
-        Roll {
-            generation: raw >> (2 * FIELD),
-            called: raw >> FIELD & FIELD_MASK,
-            registered: raw & FIELD_MASK,
-        }
+        Roll { generation: raw >> (2 * FIELD), called: raw >> FIELD & FIELD_MASK, registered: raw & FIELD_MASK }
     }
 }
 
@@ -57,10 +53,7 @@ impl WaitCell {
     /// A fresh cell in this process's own memory.
     #[cfg(test)]
     pub(crate) fn new() -> WaitCell {
-        WaitCell {
-            epoch: AtomicU32::new(0),
-            roll: AtomicU64::new(0),
-        }
+        WaitCell { epoch: AtomicU32::new(0), roll: AtomicU64::new(0) }
     }
 
     /// Wakes one more sleeper, if there is one that was not called yet. What it shall find must have been
@@ -87,17 +80,9 @@ impl WaitCell {
         // SeqCst: as in `notify_one`.
         let mut roll = Roll::from(self.roll.load(Ordering::SeqCst));
         while !roll.all_called() {
-            let called = Roll {
-                called: roll.called + 1,
-                ..roll
-            };
+            let called = Roll { called: roll.called + 1, ..roll };
             // SeqCst: pairs with `leave`. From here on a sleeper is promised a wake-up.
-            match self.roll.compare_exchange(
-                roll.raw(),
-                called.raw(),
-                Ordering::SeqCst,
-                Ordering::SeqCst,
-            ) {
+            match self.roll.compare_exchange(roll.raw(), called.raw(), Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => return self.wake(1),
                 Err(now) => roll = Roll::from(now),
             }
@@ -130,18 +115,9 @@ impl WaitCell {
         // SeqCst: pairs with `register`, `leave` and `notify_one`.
         let mut roll = Roll::from(self.roll.load(Ordering::SeqCst));
         loop {
-            let fresh = Roll {
-                generation: roll.generation + 1,
-                called: 0,
-                registered: 0,
-            };
+            let fresh = Roll { generation: roll.generation + 1, called: 0, registered: 0 };
             // SeqCst: as above.
-            match self.roll.compare_exchange(
-                roll.raw(),
-                fresh.raw(),
-                Ordering::SeqCst,
-                Ordering::SeqCst,
-            ) {
+            match self.roll.compare_exchange(roll.raw(), fresh.raw(), Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => return self.wake(u32::MAX),
                 Err(now) => roll = Roll::from(now),
             }
@@ -157,11 +133,7 @@ impl WaitCell {
 
     /// Sleeps until woken or the deadline, unless `ready` gives something first. Returns what `ready` gave
     /// before or after.
-    pub(super) fn sleep_unless<T>(
-        &self,
-        deadline: Deadline,
-        ready: &mut dyn FnMut() -> Option<T>,
-    ) -> Option<T> {
+    pub(super) fn sleep_unless<T>(&self, deadline: Deadline, ready: &mut dyn FnMut() -> Option<T>) -> Option<T> {
         // SeqCst: pairs with the additions in `wake` and `notify_all`. Before the registration: whoever calls me
         // from then on changes it, so that I cannot fall asleep as one who was called already.
         let epoch = self.epoch.load(Ordering::SeqCst);
@@ -184,14 +156,8 @@ impl WaitCell {
     pub(super) fn register(&self) -> Registration<'_> {
         // SeqCst: pairs with the load in `notify_one`.
         let before = Roll::from(self.roll.fetch_add(1, Ordering::SeqCst));
-        debug_assert!(
-            before.registered < FIELD_MASK,
-            "a million threads sleep at one place"
-        );
-        Registration {
-            cell: self,
-            generation: before.generation,
-        }
+        debug_assert!(before.registered < FIELD_MASK, "a million threads sleep at one place");
+        Registration { cell: self, generation: before.generation }
     }
 }
 
@@ -207,18 +173,10 @@ impl Drop for Registration<'_> {
         let mut roll = Roll::from(self.cell.roll.load(Ordering::SeqCst));
         // After a `heal` this registration no longer counts.
         while roll.generation == self.generation {
-            let left = Roll {
-                registered: roll.registered.saturating_sub(1),
-                called: roll.called.saturating_sub(1),
-                ..roll
-            };
+            let left =
+                Roll { registered: roll.registered.saturating_sub(1), called: roll.called.saturating_sub(1), ..roll };
             // SeqCst: pairs with `notify_one`; what was published before it is seen after this.
-            match self.cell.roll.compare_exchange(
-                roll.raw(),
-                left.raw(),
-                Ordering::SeqCst,
-                Ordering::SeqCst,
-            ) {
+            match self.cell.roll.compare_exchange(roll.raw(), left.raw(), Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => return,
                 Err(now) => roll = Roll::from(now),
             }

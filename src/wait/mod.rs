@@ -32,11 +32,7 @@ pub(crate) fn wait_until<T>(
 ) -> Result<T, TimedOut> {
     // The first looks in line with the caller: the answer of an awake peer comes within these, and each call
     // between the look that sees it and the caller would be one more branch that nothing had predicted.
-    let looks = if deadline == Deadline::Now {
-        1
-    } else {
-        patience.looks()
-    };
+    let looks = if deadline == Deadline::Now { 1 } else { patience.looks() };
     for _ in 0..looks {
         if let Some(found) = ready() {
             return Ok(found);

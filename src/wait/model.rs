@@ -24,10 +24,7 @@ struct Shop {
 
 impl Shop {
     fn open() -> Arc<Shop> {
-        Arc::new(Shop {
-            cell: WaitCell::new(),
-            tokens: AtomicU32::new(0),
-        })
+        Arc::new(Shop { cell: WaitCell::new(), tokens: AtomicU32::new(0) })
     }
 
     fn put(&self) {
@@ -36,17 +33,11 @@ impl Shop {
 
     fn try_get(&self) -> Option<()> {
         let less = |tokens: u32| tokens.checked_sub(1);
-        self.tokens
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less)
-            .ok()
-            .map(drop)
+        self.tokens.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).ok().map(drop)
     }
 
     fn get(&self, deadline: Deadline) -> bool {
-        wait_until(&self.cell, &mut Patience::new(), deadline, || {
-            self.try_get()
-        })
-        .is_ok()
+        wait_until(&self.cell, &mut Patience::new(), deadline, || self.try_get()).is_ok()
     }
 }
 
@@ -69,9 +60,7 @@ fn model_every_sleeper_gets_its_token() {
         shop.put();
         shop.cell.notify_one();
         let [_, _] = notifiers.map(|notifier| notifier.join().unwrap());
-        sleepers
-            .into_iter()
-            .for_each(|sleeper| sleeper.join().unwrap());
+        sleepers.into_iter().for_each(|sleeper| sleeper.join().unwrap());
         assert_eq!(shop.cell.sleepers(), 0);
     });
 }
@@ -85,11 +74,7 @@ fn model_a_time_out_takes_no_wake_up_away() {
         let patient = spawn(&shop, |shop| assert!(shop.get(Deadline::Never)));
         let hasty = spawn(&shop, move |shop| {
             // The model's futex lets time run out at random.
-            if shop
-                .cell
-                .sleep_unless(hour, &mut || shop.try_get())
-                .is_some()
-            {
+            if shop.cell.sleep_unless(hour, &mut || shop.try_get()).is_some() {
                 shop.put();
                 shop.cell.notify_one();
             }
@@ -115,9 +100,7 @@ fn model_two_rounds_reuse_the_roll() {
             shop.put();
             shop.cell.notify_one();
         }
-        sleepers
-            .into_iter()
-            .for_each(|sleeper| sleeper.join().unwrap());
+        sleepers.into_iter().for_each(|sleeper| sleeper.join().unwrap());
         assert_eq!(shop.cell.sleepers(), 0);
     });
 }
@@ -134,20 +117,13 @@ fn model_heal_mends_what_the_dead_left() {
             // As `call_one`, up to the compare-and-swap.
             let roll = shop.cell.roll.load(Ordering::SeqCst);
             let one_called = 1 << 20;
-            let _ = shop.cell.roll.compare_exchange(
-                roll,
-                roll + one_called,
-                Ordering::SeqCst,
-                Ordering::SeqCst,
-            );
+            let _ = shop.cell.roll.compare_exchange(roll, roll + one_called, Ordering::SeqCst, Ordering::SeqCst);
         });
         dying.join().unwrap();
         shop.cell.heal();
         shop.put();
         shop.cell.notify_one();
-        sleepers
-            .into_iter()
-            .for_each(|sleeper| sleeper.join().unwrap());
+        sleepers.into_iter().for_each(|sleeper| sleeper.join().unwrap());
     });
 }
 
@@ -163,9 +139,7 @@ fn model_poke_reaches_all() {
         });
         shop.tokens.store(9, Ordering::SeqCst);
         shop.cell.notify_all();
-        sleepers
-            .into_iter()
-            .for_each(|sleeper| sleeper.join().unwrap());
+        sleepers.into_iter().for_each(|sleeper| sleeper.join().unwrap());
     });
 }
 

@@ -38,18 +38,11 @@ pub(crate) struct Patience {
 
 impl Patience {
     pub(crate) fn new() -> Patience {
-        Patience {
-            awake: AWAKE_MOST,
-            slow_yields: if processors() > 1 { 0 } else { CROWDED },
-        }
+        Patience { awake: AWAKE_MOST, slow_yields: if processors() > 1 { 0 } else { CROWDED } }
     }
 
     /// After [`Patience::looks`]: looks again and again for as long as it seems worth it.
-    pub(super) fn stay_awake<T>(
-        &mut self,
-        deadline: Deadline,
-        ready: &mut dyn FnMut() -> Option<T>,
-    ) -> Option<T> {
+    pub(super) fn stay_awake<T>(&mut self, deadline: Deadline, ready: &mut dyn FnMut() -> Option<T>) -> Option<T> {
         if cfg!(feature = "shuttle") {
             // A spinning thread tells the model checker nothing that a sleeping one does not.
             return None;
@@ -113,11 +106,7 @@ impl Patience {
     }
 
     pub(super) fn end_sleep(&mut self, began: Instant) {
-        let awake = if now() - began < SHORT_SLEEP {
-            self.awake * 2
-        } else {
-            self.awake / 2
-        };
+        let awake = if now() - began < SHORT_SLEEP { self.awake * 2 } else { self.awake / 2 };
         self.awake = awake.clamp(AWAKE_LEAST, AWAKE_MOST);
     }
 }

@@ -16,24 +16,17 @@ fn after(milliseconds: u64) -> Deadline {
 #[test]
 fn no_patience_looks_once() {
     let mut looks = 0;
-    let waited = wait_until(
-        &WaitCell::new(),
-        &mut Patience::new(),
-        Deadline::Now,
-        || {
-            looks += 1;
-            None::<()>
-        },
-    );
+    let waited = wait_until(&WaitCell::new(), &mut Patience::new(), Deadline::Now, || {
+        looks += 1;
+        None::<()>
+    });
     assert_eq!((waited, looks), (Err(TimedOut), 1));
 }
 
 #[test]
 fn a_deadline_is_kept_and_not_early() {
     let began = Instant::now();
-    let waited = wait_until(&WaitCell::new(), &mut Patience::new(), after(30), || {
-        None::<()>
-    });
+    let waited = wait_until(&WaitCell::new(), &mut Patience::new(), after(30), || None::<()>);
     assert_eq!(waited, Err(TimedOut));
     assert!(began.elapsed() >= Duration::from_millis(30));
 }
@@ -70,9 +63,7 @@ fn every_sleeper_gets_its_token() {
     let (cell, tokens) = (WaitCell::new(), AtomicU64::new(0));
     let take = || {
         let less = |tokens: u64| tokens.checked_sub(1);
-        tokens
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less)
-            .ok()
+        tokens.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).ok()
     };
     thread::scope(|scope| {
         let mut running = Vec::new();
@@ -102,8 +93,7 @@ fn heal_wakes_the_living_and_forgets_the_dead() {
     let (cell, flag) = (WaitCell::new(), AtomicBool::new(false));
     thread::scope(|scope| {
         let (cell, look) = (&cell, || flag.load(Ordering::SeqCst).then_some(()));
-        let sleeper =
-            scope.spawn(move || wait_until(cell, &mut Patience::new(), Deadline::Never, look));
+        let sleeper = scope.spawn(move || wait_until(cell, &mut Patience::new(), Deadline::Never, look));
         while cell.sleepers() == 0 {
             thread::yield_now();
         }

@@ -28,20 +28,11 @@ fn shapes() {
     let memory = memory();
     let channel = Channel::create(&memory, 3, 48).unwrap();
     assert_eq!((channel.capacity(), channel.inline_capacity()), (4, 48));
-    assert_eq!(
-        Channel::create(&memory, 1, 0).unwrap().inline_capacity(),
-        48
-    );
-    assert_eq!(
-        Channel::create(&memory, 1, 49).unwrap().inline_capacity(),
-        112
-    );
+    assert_eq!(Channel::create(&memory, 1, 0).unwrap().inline_capacity(), 48);
+    assert_eq!(Channel::create(&memory, 1, 49).unwrap().inline_capacity(), 112);
     for (capacity, inline) in [(0, 1), (usize::MAX, 1), (1, usize::MAX), (1 << 30, 1)] {
         let refused = Channel::create(&memory, capacity, inline);
-        assert!(
-            matches!(refused, Err(ChannelError::Shape { .. })),
-            "{refused:?}"
-        );
+        assert!(matches!(refused, Err(ChannelError::Shape { .. })), "{refused:?}");
     }
     drop(channel);
     assert_eq!(memory.heap_stats().in_use_blocks, 0);
@@ -53,10 +44,7 @@ fn capacity_one_fills_times_out_and_goes_on() {
     channel.send(b"first", NOW).unwrap();
     assert!(channel.is_full() && channel.len() == 1);
     let began = Instant::now();
-    assert!(matches!(
-        channel.send(b"second", after(30)),
-        Err(ChannelError::TimedOut)
-    ));
+    assert!(matches!(channel.send(b"second", after(30)), Err(ChannelError::TimedOut)));
     assert!(began.elapsed() >= Duration::from_millis(30));
     assert_eq!(&*channel.recv(NOW).unwrap(), b"first");
     channel.send(b"second", after(30)).unwrap();
@@ -68,18 +56,11 @@ fn refusals_are_told_apart() {
     let channel = Channel::create(&memory(), 1, 48).unwrap();
     assert!(matches!(channel.recv(NOW), Err(ChannelError::Empty)));
     let began = Instant::now();
-    assert!(matches!(
-        channel.recv(after(30)),
-        Err(ChannelError::TimedOut)
-    ));
+    assert!(matches!(channel.recv(after(30)), Err(ChannelError::TimedOut)));
     assert!(began.elapsed() >= Duration::from_millis(30));
     channel.send(b"", NOW).unwrap();
     assert!(matches!(channel.send(b"", NOW), Err(ChannelError::Full)));
-    assert!(
-        ChannelError::Full.is_timeout()
-            && ChannelError::Empty.is_timeout()
-            && ChannelError::TimedOut.is_timeout()
-    );
+    assert!(ChannelError::Full.is_timeout() && ChannelError::Empty.is_timeout() && ChannelError::TimedOut.is_timeout());
     assert!(!ChannelError::Closed.is_timeout());
     assert_eq!(&*channel.recv(NOW).unwrap(), b"");
 }
@@ -105,10 +86,7 @@ fn short_long_and_loaned_messages() {
     let (sent, at) = (block.handle(), block.ptr());
     channel.send_block(block, 3, NOW).unwrap();
     let block = channel.recv(NOW).unwrap().into_block().unwrap();
-    assert_eq!(
-        (block.as_slice(), block.ptr(), block.handle().key()),
-        (&b"abc"[..], at, sent.key())
-    );
+    assert_eq!((block.as_slice(), block.ptr(), block.handle().key()), (&b"abc"[..], at, sent.key()));
     drop(block);
     channel.send(b"short", NOW).unwrap();
     assert!(channel.recv(NOW).unwrap().into_block().is_err());
@@ -119,18 +97,10 @@ fn short_long_and_loaned_messages() {
 fn a_refused_block_comes_back() {
     let channel = Channel::create(&memory(), 1, 48).unwrap();
     channel.send(b"", NOW).unwrap();
-    let (error, block) = channel
-        .send_block(channel.loan(100).unwrap(), 100, NOW)
-        .unwrap_err();
+    let (error, block) = channel.send_block(channel.loan(100).unwrap(), 100, NOW).unwrap_err();
     assert!(matches!(error, ChannelError::Full));
     let (error, block) = channel.send_block(block, 101, NOW).unwrap_err();
-    assert!(matches!(
-        error,
-        ChannelError::TooLarge {
-            used: 101,
-            len: 100
-        }
-    ));
+    assert!(matches!(error, ChannelError::TooLarge { used: 101, len: 100 }));
     channel.close();
     let (error, block) = channel.send_block(block, 100, Deadline::Never).unwrap_err();
     assert!(matches!(error, ChannelError::Closed));
@@ -144,17 +114,11 @@ fn a_closed_channel_is_drained_first() {
     channel.send(b"2", NOW).unwrap();
     channel.close();
     assert!(channel.is_closed());
-    assert!(matches!(
-        channel.send(b"3", Deadline::Never),
-        Err(ChannelError::Closed)
-    ));
+    assert!(matches!(channel.send(b"3", Deadline::Never), Err(ChannelError::Closed)));
     assert_eq!(&*channel.recv(NOW).unwrap(), b"1");
     assert_eq!(&*channel.recv(Deadline::Never).unwrap(), b"2");
     assert!(matches!(channel.recv(NOW), Err(ChannelError::Closed)));
-    assert!(matches!(
-        channel.recv(Deadline::Never),
-        Err(ChannelError::Closed)
-    ));
+    assert!(matches!(channel.recv(Deadline::Never), Err(ChannelError::Closed)));
     channel.wait_readable(Deadline::Never).unwrap();
     channel.wait_writable(Deadline::Never).unwrap();
 }
@@ -166,18 +130,13 @@ fn closing_wakes_all_who_sleep() {
     full.send(b"", NOW).unwrap();
     thread::scope(|scope| {
         let readers = [(); 3].map(|()| scope.spawn(|| channel.recv(Deadline::Never).unwrap_err()));
-        let writers =
-            [(); 3].map(|()| scope.spawn(|| full.send(b"", Deadline::Never).unwrap_err()));
+        let writers = [(); 3].map(|()| scope.spawn(|| full.send(b"", Deadline::Never).unwrap_err()));
         while channel.pipe().readers.sleepers() < 3 || full.pipe().writers.sleepers() < 3 {
             thread::yield_now();
         }
         channel.close();
         full.close();
-        for error in readers
-            .map(|it| it.join().unwrap())
-            .into_iter()
-            .chain(writers.map(|it| it.join().unwrap()))
-        {
+        for error in readers.map(|it| it.join().unwrap()).into_iter().chain(writers.map(|it| it.join().unwrap())) {
             assert!(matches!(error, ChannelError::Closed), "{error}");
         }
     });
@@ -208,23 +167,14 @@ fn panics_leave_the_channel_whole() {
     let memory = memory();
     let channel = Channel::create(&memory, 1, 48).unwrap();
     let start = memory.heap_stats().in_use_blocks;
-    let filling = |len| {
-        catch_unwind(AssertUnwindSafe(|| {
-            channel.send_with(len, NOW, |_| panic!("filling"))
-        }))
-    };
+    let filling = |len| catch_unwind(AssertUnwindSafe(|| channel.send_with(len, NOW, |_| panic!("filling"))));
     assert!(filling(10).is_err() && filling(1000).is_err());
     assert!(matches!(channel.recv(NOW), Err(ChannelError::Empty)));
     channel.send(b"kept", NOW).unwrap();
     let patience = &mut Patience::new();
-    let taking = catch_unwind(AssertUnwindSafe(|| {
-        channel.recv_with(patience, NOW, &no, |_, _| panic!("taking"))
-    }));
+    let taking = catch_unwind(AssertUnwindSafe(|| channel.recv_with(patience, NOW, &no, |_, _| panic!("taking"))));
     assert!(taking.is_err());
-    assert!(
-        matches!(channel.recv(NOW), Err(ChannelError::Empty)),
-        "it was taken"
-    );
+    assert!(matches!(channel.recv(NOW), Err(ChannelError::Empty)), "it was taken");
     channel.send(b"next", NOW).unwrap();
     assert_eq!(&*channel.recv(NOW).unwrap(), b"next");
     assert_eq!(memory.heap_stats().in_use_blocks, start);
@@ -242,17 +192,13 @@ fn a_stop_interrupts() {
     thread::scope(|scope| {
         let stop = || flag.load(std::sync::atomic::Ordering::Relaxed);
         let channel = &channel;
-        let waiting = scope
-            .spawn(move || channel.recv_with(&mut Patience::new(), Deadline::Never, &stop, take));
+        let waiting = scope.spawn(move || channel.recv_with(&mut Patience::new(), Deadline::Never, &stop, take));
         while channel.pipe().readers.sleepers() == 0 {
             thread::yield_now();
         }
         flag.store(true, std::sync::atomic::Ordering::Relaxed);
         channel.poke();
-        assert!(matches!(
-            waiting.join().unwrap(),
-            Err(ChannelError::Interrupted)
-        ));
+        assert!(matches!(waiting.join().unwrap(), Err(ChannelError::Interrupted)));
     });
 }
 
@@ -267,11 +213,7 @@ fn what_is_left_in_a_channel_goes_with_it() {
     }
     drop(channel.clone());
     drop(channel);
-    assert_eq!(
-        &*theirs.recv(NOW).unwrap(),
-        [5; 1000],
-        "somebody has it open"
-    );
+    assert_eq!(&*theirs.recv(NOW).unwrap(), [5; 1000], "somebody has it open");
     let id = theirs.id();
     drop(theirs);
     assert_eq!(memory.heap_stats().in_use_blocks, 0);
@@ -288,28 +230,15 @@ fn garbage_is_refused_and_the_slot_is_free_again() {
         // SAFETY: a claimed slot of 56 bytes.
         unsafe { outgoing.body().cast::<[u8; 32]>().write(bytes) };
         outgoing.send();
-        assert!(matches!(
-            channel.recv(NOW),
-            Err(ChannelError::Garbled { .. })
-        ));
+        assert!(matches!(channel.recv(NOW), Err(ChannelError::Garbled { .. })));
     }
-    for handle in [
-        Handle::default(),
-        Handle {
-            segment: 9,
-            ..Handle::default()
-        },
-        bytemuck::cast([0xA5_u8; 24]),
-    ] {
+    for handle in [Handle::default(), Handle { segment: 9, ..Handle::default() }, bytemuck::cast([0xA5_u8; 24])] {
         let mut outgoing = channel.pipe().try_claim().unwrap().ok().unwrap();
         // SAFETY: a claimed slot.
         unsafe { super::super::layout::label_block(outgoing.body(), handle) };
         let position = outgoing.send();
         let lost = channel.recv(NOW).unwrap_err();
-        assert!(
-            matches!(lost, ChannelError::Lost { position: at, .. } if at == position),
-            "{lost}"
-        );
+        assert!(matches!(lost, ChannelError::Lost { position: at, .. } if at == position), "{lost}");
     }
     channel.send(b"fine", NOW).unwrap();
     assert_eq!(&*channel.recv(NOW).unwrap(), b"fine");
@@ -349,10 +278,7 @@ fn a_death_is_repaired() {
     mem::forget((theirs, alone, other));
     assert!(memory.begin_recovery(dead));
     let repairs = repair(&memory, dead);
-    assert_eq!(
-        (repairs.readied, repairs.voided, repairs.blocks),
-        (vec![(channel.id(), 1)], 1, 1)
-    );
+    assert_eq!((repairs.readied, repairs.voided, repairs.blocks), (vec![(channel.id(), 1)], 1, 1));
     let again = repair(&memory, dead);
     assert_eq!((again.readied.len(), again.voided, again.blocks), (0, 0, 0));
     memory.end_recovery(dead);
@@ -377,9 +303,7 @@ fn a_block_the_dead_had_taken_over_is_received_once() {
         let incoming = theirs.pipe().try_take().unwrap().ok().unwrap();
         // SAFETY: a claimed message of 48 bytes.
         let label = unsafe { super::super::layout::read_label(incoming.body(), 48) };
-        let super::super::layout::Labelled::InBlock(handle) = label else {
-            unreachable!()
-        };
+        let super::super::layout::Labelled::InBlock(handle) = label else { unreachable!() };
         let block = other.take_over_from(handle, incoming.sender()).unwrap();
         if freed {
             drop(block);

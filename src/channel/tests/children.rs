@@ -37,14 +37,7 @@ fn board(object: &Object) -> &Board {
 
 /// Most fit their slot; the others go in blocks.
 fn message(place: u64, n: u64) -> Vec<u8> {
-    let mut bytes = vec![
-        (place + n) as u8;
-        if n % 4 == 3 {
-            100 + (n % 7) as usize * 3000
-        } else {
-            20
-        }
-    ];
+    let mut bytes = vec![(place + n) as u8; if n % 4 == 3 { 100 + (n % 7) as usize * 3000 } else { 20 }];
     bytes[..8].copy_from_slice(&place.to_le_bytes());
     bytes[8..16].copy_from_slice(&n.to_le_bytes());
     bytes
@@ -90,14 +83,8 @@ fn child() {
     let Ok(text) = std::env::var("DRAGON_CHANNEL_CHILD") else {
         return;
     };
-    let numbers: Vec<u64> = text
-        .split(',')
-        .map(|number| number.parse().unwrap())
-        .collect();
-    let id = |at: usize| ObjectId {
-        index: numbers[at] as u32,
-        generation: numbers[at + 1] as u32,
-    };
+    let numbers: Vec<u64> = text.split(',').map(|number| number.parse().unwrap()).collect();
+    let id = |at: usize| ObjectId { index: numbers[at] as u32, generation: numbers[at + 1] as u32 };
     let file = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
     let memory = Memory::attach(file, ProcId(numbers[0] as u16)).unwrap();
     let channel = Channel::open(&memory, id(1)).unwrap();
@@ -130,13 +117,7 @@ impl World {
         let channel = Channel::create(&memory, capacity, 48).unwrap();
         let before = memory.heap_stats().in_use_bytes;
         let dice = 0x9E37_79B9_7F4A_7C15 ^ u64::from(std::process::id());
-        World {
-            memory,
-            channel,
-            object,
-            before,
-            dice,
-        }
+        World { memory, channel, object, before, dice }
     }
 
     fn below(&mut self, n: u64) -> u64 {
@@ -159,21 +140,10 @@ impl World {
             incarnation,
         ];
         let process = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "channel::tests::children::child",
-                "--ignored",
-                "--test-threads=1",
-                "-q",
-            ])
+            .args(["--exact", "channel::tests::children::child", "--ignored", "--test-threads=1", "-q"])
             .env("DRAGON_CRASH_AT", crash_at)
-            .env(
-                "DRAGON_CHANNEL_CHILD",
-                numbers.map(|number| number.to_string()).join(","),
-            )
-            .stdin(Stdio::from(
-                self.memory.descriptor().try_clone_to_owned().unwrap(),
-            ))
+            .env("DRAGON_CHANNEL_CHILD", numbers.map(|number| number.to_string()).join(","))
+            .stdin(Stdio::from(self.memory.descriptor().try_clone_to_owned().unwrap()))
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
@@ -182,9 +152,7 @@ impl World {
     }
 
     fn is_live(&self, kid: &Kid) -> bool {
-        let is_it = |entry: &crate::mm::ProcessEntry| {
-            entry.id == kid.place && entry.state == ProcessState::Live
-        };
+        let is_it = |entry: &crate::mm::ProcessEntry| entry.id == kid.place && entry.state == ProcessState::Live;
         self.memory.processes().iter().any(is_it)
     }
 
@@ -204,10 +172,7 @@ impl World {
     /// Waits until the child has begun, and then for no time in particular.
     fn let_run(&mut self, kid: &mut Kid) {
         while !self.is_live(kid) {
-            assert!(
-                kid.process.try_wait().unwrap().is_none(),
-                "a child ended by itself"
-            );
+            assert!(kid.process.try_wait().unwrap().is_none(), "a child ended by itself");
             std::thread::yield_now();
         }
         std::thread::sleep(Duration::from_micros(self.below(3000)));
@@ -249,10 +214,7 @@ fn kill_producers(capacity: usize) {
         world.let_run(&mut kid);
         receive_all_of(&world, &mut expected);
         let repairs = world.kill(kid);
-        assert!(
-            repairs.readied.is_empty() && repairs.voided <= 1 && repairs.blocks <= 1,
-            "{repairs:?}"
-        );
+        assert!(repairs.readied.is_empty() && repairs.voided <= 1 && repairs.blocks <= 1, "{repairs:?}");
     }
     world.channel.close();
     assert!(steady.process.wait().unwrap().success());
@@ -288,8 +250,7 @@ fn killed_consumers_lose_nothing() {
         let mut kid = world.spawn(0, "");
         let until = sent + 200;
         while sent < until || !world.is_live(&kid) {
-            if sent < NUMBERS as u64 && world.channel.send(&message(1, sent), Deadline::Now).is_ok()
-            {
+            if sent < NUMBERS as u64 && world.channel.send(&message(1, sent), Deadline::Now).is_ok() {
                 sent += 1;
             }
         }
@@ -297,10 +258,7 @@ fn killed_consumers_lose_nothing() {
         readied += world.kill(kid).readied.len() as u64;
     }
     while sent < NUMBERS as u64 {
-        world
-            .channel
-            .send(&message(1, sent), Deadline::after(Duration::from_secs(20)))
-            .unwrap();
+        world.channel.send(&message(1, sent), Deadline::after(Duration::from_secs(20))).unwrap();
         sent += 1;
     }
     world.channel.close();
@@ -309,10 +267,7 @@ fn killed_consumers_lose_nothing() {
     let received = |n: usize| board(&world.object).received[n].load(SeqCst);
     assert!((0..NUMBERS).all(|n| received(n) >= 1), "lost");
     let doubled: u64 = (0..NUMBERS).map(|n| received(n) - 1).sum();
-    assert!(
-        doubled <= readied,
-        "{doubled} came twice, but only {readied} were in the hands of the dead"
-    );
+    assert!(doubled <= readied, "{doubled} came twice, but only {readied} were in the hands of the dead");
     world.end();
 }
 
@@ -419,10 +374,7 @@ fn consumer_dies_at(crash_at: &str) -> bool {
     world.kill(kid);
     let mut heir = world.spawn(0, "");
     while sent < ALL {
-        world
-            .channel
-            .send(&message(1, sent), Deadline::after(Duration::from_secs(20)))
-            .unwrap();
+        world.channel.send(&message(1, sent), Deadline::after(Duration::from_secs(20))).unwrap();
         sent += 1;
     }
     while !world.channel.is_empty() {
@@ -433,10 +385,7 @@ fn consumer_dies_at(crash_at: &str) -> bool {
     world.recover(heir.place);
     let received = |n: u64| board(&world.object).received[n as usize].load(SeqCst);
     assert!((0..ALL).all(|n| received(n) >= 1), "lost at {crash_at}");
-    assert!(
-        (0..ALL).map(|n| received(n) - 1).sum::<u64>() <= 1,
-        "doubled at {crash_at}"
-    );
+    assert!((0..ALL).map(|n| received(n) - 1).sum::<u64>() <= 1, "doubled at {crash_at}");
     world.end();
     died
 }

@@ -10,11 +10,7 @@ use std::sync::Arc;
 use crate::mm::{Memory, MemoryConfig};
 
 fn memory() -> Arc<Memory> {
-    let config = MemoryConfig {
-        segment_size: 64 << 20,
-        limit: 512 << 20,
-        ..MemoryConfig::default()
-    };
+    let config = MemoryConfig { segment_size: 64 << 20, limit: 512 << 20, ..MemoryConfig::default() };
     Memory::create(&config).unwrap()
 }
 

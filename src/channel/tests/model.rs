@@ -58,10 +58,7 @@ fn act(channel: &Channel, step: &Step, seed: usize) -> Outcome {
         Step::SendBlock(len) => {
             let mut block = channel.loan(len + 10).unwrap();
             block.as_mut_slice()[..*len].copy_from_slice(&bytes(*len, seed));
-            channel
-                .send_block(block, *len, now)
-                .map(|_| None)
-                .map_err(|(error, _)| error)
+            channel.send_block(block, *len, now).map(|_| None).map_err(|(error, _)| error)
         }
         Step::Receive => channel.recv(now).map(|message| Some(message.to_vec())),
         Step::Look => {

@@ -26,9 +26,7 @@ fn exchange(capacity: usize, producers: u64, consumers: usize) {
                 let channel = channel.clone();
                 scope.spawn(move || {
                     for n in 0..EACH {
-                        channel
-                            .send(&message(producer, n), Deadline::Never)
-                            .unwrap();
+                        channel.send(&message(producer, n), Deadline::Never).unwrap();
                     }
                 })
             })
@@ -43,8 +41,7 @@ fn exchange(capacity: usize, producers: u64, consumers: usize) {
                         Err(ChannelError::Closed) => break,
                         Err(other) => panic!("{other}"),
                     };
-                    let number =
-                        |at: usize| u64::from_le_bytes(got[at..at + 8].try_into().unwrap());
+                    let number = |at: usize| u64::from_le_bytes(got[at..at + 8].try_into().unwrap());
                     let (producer, n) = (number(0), number(8));
                     assert_eq!(*got, message(producer, n));
                     assert!(last[producer as usize] < Some(n), "out of order");
@@ -53,9 +50,7 @@ fn exchange(capacity: usize, producers: u64, consumers: usize) {
                 }
             });
         }
-        sending
-            .into_iter()
-            .for_each(|sending| sending.join().unwrap());
+        sending.into_iter().for_each(|sending| sending.join().unwrap());
         channel.close();
     });
     assert_eq!(sum.into_inner(), producers * EACH * (EACH + 1) / 2);
