@@ -109,8 +109,7 @@ impl Outcome {
 
     /// Prints whether `runner` reaches `least` times `other`.
     pub fn at_least(&self, runner: &str, least: f64, other: &str) -> &Self {
-        let least_text = short(least);
-        let what = format!("{runner}: at least {least_text} times {other}");
+        let what = format!("{runner}: at least {least} times {other}");
         self.verdict(&what, self.ratio(runner, other), |is| is >= least)
     }
 
