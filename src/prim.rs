@@ -20,24 +20,20 @@ pub(crate) use shuttle::{
 ///
 /// Shuttle sees no scheduling point in a plain access, so a publish that comes too early would go
 /// unnoticed; this cell tells it that here is one.
+#[cfg(test)]
 #[repr(transparent)]
 pub(crate) struct Plain<T>(std::cell::UnsafeCell<T>);
 
-// SAFETY: access is only through `with`/`with_mut`, whose callers promise exclusion by a neighbouring
+#[cfg(test)]
+// SAFETY: access is only through `with_mut`, whose callers promise exclusion by a neighbouring
 // atomic; the cell itself hands out raw pointers only.
 unsafe impl<T: Send> Sync for Plain<T> {}
 
+#[cfg(test)]
 impl<T> Plain<T> {
     /// Wraps a value.
     pub(crate) const fn new(value: T) -> Self {
         Plain(std::cell::UnsafeCell::new(value))
-    }
-
-    /// Calls `f` with a pointer for reading.
-    #[inline(always)]
-    pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
-        scheduling_point();
-        f(self.0.get())
     }
 
     /// Calls `f` with a pointer for writing.
@@ -48,12 +44,12 @@ impl<T> Plain<T> {
     }
 }
 
-#[cfg(feature = "shuttle")]
+#[cfg(all(test, feature = "shuttle"))]
 fn scheduling_point() {
     shuttle::thread::yield_now();
 }
 
-#[cfg(not(feature = "shuttle"))]
+#[cfg(all(test, not(feature = "shuttle")))]
 #[inline(always)]
 fn scheduling_point() {}
 
@@ -68,26 +64,23 @@ macro_rules! mark {
 /// The other half of `mark!`.
 #[cfg(feature = "failpoints")]
 pub(crate) mod failpoint {
-    use std::sync::{
-        OnceLock,
-        atomic::{AtomicU64, Ordering},
-    };
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{LazyLock, PoisonError, RwLock};
 
-    /// `DRAGON_CRASH_AT=name:n` in the environment: this process kills itself the `n`th time (from 1) it
-    /// comes past `name`.
+    /// This process kills itself the `at`th time (from 1) it comes past `name`.
     struct Armed {
         name: String,
         at: u64,
         passed: AtomicU64,
     }
 
-    static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
+    /// What is armed: at first what `DRAGON_CRASH_AT=name:n` in the environment says.
+    static ARMED: LazyLock<RwLock<Option<Armed>>> = LazyLock::new(|| RwLock::new(from_environment()));
 
-    /// Arms a place from inside the process, for children that decide after they started.
-    /// The first arming of a process holds.
+    /// Arms a place from inside the process, instead of what was armed before.
     pub fn arm(name: &str, at: u64) {
         let armed = Armed { name: name.into(), at, passed: AtomicU64::new(0) };
-        let _ = ARMED.set(Some(armed));
+        *ARMED.write().unwrap_or_else(PoisonError::into_inner) = Some(armed);
     }
 
     fn from_environment() -> Option<Armed> {
@@ -98,8 +91,9 @@ pub(crate) mod failpoint {
 
     /// Called by `mark!`.
     pub(crate) fn reached(name: &str) {
-        let Some(armed) = ARMED.get_or_init(from_environment) else { return };
-        if armed.name == name && armed.passed.fetch_add(1, Ordering::Relaxed) + 1 == armed.at {
+        let armed = ARMED.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(armed) = armed.as_ref().filter(|armed| armed.name == name) else { return };
+        if armed.passed.fetch_add(1, Ordering::Relaxed) + 1 == armed.at {
             crate::sys::process::kill_self();
         }
     }

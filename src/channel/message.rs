@@ -38,6 +38,7 @@ enum Bytes {
 
 impl Message {
     /// The block the message came in, if it did: to be read, sent on, or kept, without a copy.
+    #[cfg(test)]
     pub(crate) fn into_block(self) -> Result<Block, Message> {
         match self.0 {
             Bytes::Block(block) => Ok(block),

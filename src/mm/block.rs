@@ -35,11 +35,6 @@ impl Block {
         self.handle.len as usize
     }
 
-    /// Whether it has no bytes.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Its bytes.
     pub(crate) fn as_slice(&self) -> &[u8] {
         // SAFETY: the block is this value's alone; shared pages hold initialised bytes (zero at first).
@@ -52,15 +47,16 @@ impl Block {
         unsafe { slice::from_raw_parts_mut(self.at.as_ptr(), self.len()) }
     }
 
+    /// Where it is from.
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
     /// What another process needs to take it over. It stays this process's until then.
     #[inline]
     pub(crate) fn handle(&self) -> Handle {
         self.handle
-    }
-
-    /// Where it is from.
-    pub(crate) fn memory(&self) -> &Arc<Memory> {
-        &self.memory
     }
 
     /// Lets go without freeing: the block still names this process, until somebody takes it over, or

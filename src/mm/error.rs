@@ -110,11 +110,17 @@ pub enum MemError {
         /// Why not.
         why: &'static str,
     },
-    /// A named thing exists already, or does not.
+    /// A name that another has.
     #[error("{what} `{name}`")]
-    Name {
+    NameTaken {
         /// What is wrong.
         what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A name that nothing has.
+    #[error("there is no pool `{name}`")]
+    NoSuchName {
         /// The name.
         name: String,
     },

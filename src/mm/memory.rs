@@ -204,10 +204,12 @@ impl Memory {
         self.take_over_if(claim, |_| true)
     }
 
-    /// As [`Memory::take_over`], from the process that sent it, or from nobody if that has died. A block that
-    /// belongs to somebody else by now was received already.
+    /// As [`Memory::take_over`], from the process that sent it; or from nobody if that has died; or from a receiver that
+    /// had taken it over and died before it was done, while its repair is on the way. A block that belongs to
+    /// somebody who lives was received already.
     pub(crate) fn take_over_from(self: &Arc<Self>, claim: Handle, sender: ProcId) -> Result<Block, MemError> {
-        self.take_over_if(claim, |owner| owner == sender || owner == ProcId::NONE)
+        let table = self.process_table();
+        self.take_over_if(claim, |owner| owner == sender || owner == ProcId::NONE || table.is_dead(owner))
     }
 
     fn take_over_if(self: &Arc<Self>, claim: Handle, from: impl Fn(ProcId) -> bool) -> Result<Block, MemError> {

@@ -30,6 +30,6 @@ pub(crate) use handle::Handle;
 pub(crate) use memory::Memory;
 pub(crate) use objects::{Kind, Object, Remains};
 pub use pool::{MemoryPool, PoolBlock};
-pub(crate) use process_table::{ProcessEntry, ProcessState};
-pub(crate) use reclaim::Reclaimed;
-pub use stats::HeapStats;
+#[cfg(test)]
+pub(crate) use process_table::ProcessEntry;
+pub(crate) use process_table::ProcessState;

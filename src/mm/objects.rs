@@ -98,7 +98,6 @@ pub(crate) struct Object(Arc<Held>);
 struct Held {
     memory: Arc<Memory>,
     id: ObjectId,
-    kind: Kind,
     at: NonNull<u8>,
     handle: Handle,
     let_go: bool,
@@ -124,11 +123,6 @@ impl Object {
         self.0.id
     }
 
-    /// What it is.
-    pub(crate) fn kind(&self) -> Kind {
-        self.0.kind
-    }
-
     /// Where its block is in this process.
     #[inline]
     pub(crate) fn ptr(&self) -> NonNull<u8> {
@@ -141,6 +135,7 @@ impl Object {
     }
 
     /// Its block.
+    #[cfg(test)]
     pub(crate) fn handle(&self) -> Handle {
         self.0.handle
     }
@@ -184,6 +179,7 @@ impl Drop for Held {
 
 impl Remains {
     /// The name it had.
+    #[cfg(test)]
     pub(crate) fn id(&self) -> ObjectId {
         self.id
     }
@@ -251,7 +247,7 @@ impl Memory {
         let id = ObjectId { index, generation: building.generation() };
         open.0.insert(index, Open { generation: id.generation, times: 1 });
         drop(open);
-        Ok(self.held(id, kind, at, handle))
+        Ok(self.held(id, at, handle))
     }
 
     /// Opens an object that somebody has open, or is about to hand to us.
@@ -280,7 +276,7 @@ impl Memory {
         let found = entry.kind.load(Ordering::Relaxed) == kind as u32;
         let address = if found { self.resolve(handle) } else { Err(MemError::WrongKind { index: id.index }) };
         match address {
-            Ok(at) => Ok(self.held(id, kind, at, handle)),
+            Ok(at) => Ok(self.held(id, at, handle)),
             Err(error) => {
                 drop(self.close_object(id));
                 Err(error)
@@ -288,8 +284,8 @@ impl Memory {
         }
     }
 
-    fn held(self: &Arc<Self>, id: ObjectId, kind: Kind, at: NonNull<u8>, handle: Handle) -> Object {
-        Object(Arc::new(Held { memory: self.clone(), id, kind, at, handle, let_go: false }))
+    fn held(self: &Arc<Self>, id: ObjectId, at: NonNull<u8>, handle: Handle) -> Object {
+        Object(Arc::new(Held { memory: self.clone(), id, at, handle, let_go: false }))
     }
 
     /// The live objects of a kind, with their blocks.

@@ -100,7 +100,7 @@ impl MemoryPool {
     }
 
     fn create_for(memory: &Arc<Memory>, name: &str, bytes: usize, local_to: ProcId) -> Result<MemoryPool, MemError> {
-        let refused = |what| MemError::Name { what, name: name.into() };
+        let refused = |what| MemError::NameTaken { what, name: name.into() };
         if name.is_empty() || name.len() > NAME_MAX {
             return Err(refused("a pool's name has 1 to 255 bytes, not"));
         }
@@ -130,14 +130,7 @@ impl MemoryPool {
     /// Opens the pool of this name.
     pub(crate) fn open(memory: &Arc<Memory>, name: &str) -> Result<MemoryPool, MemError> {
         let found = find(memory, name).map(Self::over);
-        found.ok_or_else(|| MemError::Name { what: "there is no pool", name: name.into() })
-    }
-
-    /// Opens a pool by its id.
-    pub(crate) fn open_id(memory: &Arc<Memory>, id: ObjectId) -> Result<MemoryPool, MemError> {
-        let pool = Self::over(memory.open_object(id, Kind::MemoryPool)?);
-        pool.0.usable()?;
-        Ok(pool)
+        found.ok_or_else(|| MemError::NoSuchName { name: name.into() })
     }
 
     fn over(object: Object) -> MemoryPool {
@@ -230,7 +223,8 @@ impl MemoryPool {
     }
 
     /// Where the block with this id is in this process.
-    pub fn resolve(&self, id: u64) -> Result<NonNull<u8>, MemError> {
+    #[cfg(test)]
+    pub(super) fn resolve(&self, id: u64) -> Result<NonNull<u8>, MemError> {
         self.0.check(id).map(|(found, ..)| self.0.heap.address(found.offset))
     }
 

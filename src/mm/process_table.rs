@@ -174,6 +174,12 @@ impl<'m> ProcessTable<'m> {
         may && swap(&slot.word, word, word.to(ProcessState::Recovering, me))
     }
 
+    /// Whether the process at this place has ended and is, or has to be, recovered.
+    pub(super) fn is_dead(&self, id: ProcId) -> bool {
+        let state = self.slot(id).map(|slot| read(&slot.word).state());
+        matches!(state, Some(ProcessState::Dead | ProcessState::Recovering))
+    }
+
     /// Whether `me` recovers `other` just now.
     fn is_recovered_by(&self, other: ProcId, me: ProcId) -> bool {
         self.slot(other).is_some_and(|slot| {

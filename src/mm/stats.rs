@@ -1,5 +1,6 @@
 //! What is in use, counted by a look at every word, so that no counter can go wrong with a death.
 
+#[cfg(test)]
 use crate::mm::heap::cache;
 use crate::mm::heap::cache::Heaps;
 use crate::mm::heap::scan::Tally;
@@ -45,6 +46,7 @@ impl Memory {
     }
 
     /// Gives slabs in which nothing is held back to everybody. How many.
+    #[cfg(test)]
     pub(crate) fn trim(&self) -> usize {
         cache::trim(self)
     }

@@ -71,10 +71,10 @@ impl<S: Store> Ring<S> {
     fn look_to_write(&self, position: u64) -> Look {
         // Acquire: pairs with the release in `look_ahead`; with it comes that the readers are done with the bytes.
         let known = Word::from(self.known.0.load(Ordering::Acquire)).position();
-        if !(1..=self.capacity() as i64).contains(&distance(position, known)) {
-            if let Some(refused) = self.look_ahead(position) {
-                return refused;
-            }
+        if !(1..=self.capacity() as i64).contains(&distance(position, known))
+            && let Some(refused) = self.look_ahead(position)
+        {
+            return refused;
         }
         if distance(position + AHEAD, known) > 0 {
             // It is free, so no reader wants it back; and the swap that publishes would wait for it.
@@ -129,11 +129,6 @@ impl<S: Store> Writing<'_, S> {
     #[inline]
     pub(crate) fn body(&mut self) -> NonNull<u8> {
         self.ring.store.body(self.ring.slot(self.position))
-    }
-
-    /// The position this message will have.
-    pub(crate) fn position(&self) -> u64 {
-        self.position
     }
 
     /// Makes the message visible. Afterwards somebody who sleeps should be told.

@@ -93,6 +93,7 @@ pub(crate) use layout::Geometry;
 pub(crate) use store::Boxed;
 pub(crate) use store::{Mapped, Store};
 pub(crate) use take::{Outlook, Reading};
+#[cfg(test)]
 pub(crate) use unstick::Unstuck;
 
 use crate::prim::{AtomicU64, Ordering};

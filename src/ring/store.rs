@@ -15,7 +15,6 @@ pub(crate) trait Store {
     fn seal(&self, slot: usize) -> &AtomicU64;
     /// The user's bytes of a slot, aligned to eight; whoever holds the slot may use them.
     fn body(&self, slot: usize) -> NonNull<u8>;
-    fn body_len(&self) -> usize;
     /// Tells the processor that this slot is going to be written.
     fn soon_written(&self, _slot: usize) {}
 }
@@ -109,10 +108,6 @@ impl Store for Mapped {
         unsafe { self.slot(slot).add(size_of::<u64>()) }
     }
 
-    fn body_len(&self) -> usize {
-        self.geometry.body()
-    }
-
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     #[inline(always)]
     fn soon_written(&self, slot: usize) {
@@ -186,9 +181,5 @@ impl Store for Boxed {
 
     fn body(&self, slot: usize) -> NonNull<u8> {
         self.slots[slot].body.with_mut(|body| NonNull::new(body.cast()).expect("a field has an address"))
-    }
-
-    fn body_len(&self) -> usize {
-        size_of::<[u64; 2]>()
     }
 }

@@ -129,9 +129,7 @@ fn limit_of_group(line: &str) -> Option<u64> {
     let (controllers, path) = (parts.next()?, parts.next()?);
     let (root, file) = match controllers {
         "" => ("/sys/fs/cgroup", "memory.max"),
-        _ if controllers.split(',').any(|name| name == "memory") => {
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
-        }
+        _ if controllers.split(',').any(|name| name == "memory") => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
         _ => return None,
     };
     let group = Path::new(root).join(path.trim_start_matches('/'));

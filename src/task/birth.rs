@@ -56,11 +56,13 @@ pub(crate) struct Refusal(pub(crate) String);
 /// What a child was born with.
 #[derive(Debug)]
 pub(crate) struct Birth {
-    /// Its end of the control socket.
+    /// Its end of the control socket, which the first thread watches too.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for entries that talk to their parent"))]
     pub(crate) socket: OwnedFd,
     /// What came with the `Hello`.
     pub(crate) descriptors: Vec<OwnedFd>,
     /// The parent's process id.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for entries that talk to their parent"))]
     pub(crate) parent: u32,
 }
 
@@ -68,6 +70,7 @@ static CHILD: OnceLock<()> = OnceLock::new();
 static BIRTH: Mutex<Option<Birth>> = Mutex::new(None);
 
 /// Whether this process was started by ours and has no `main`.
+#[cfg(test)]
 pub(crate) fn is_child() -> bool {
     CHILD.get().is_some()
 }

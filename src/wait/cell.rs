@@ -126,6 +126,7 @@ impl WaitCell {
 
     /// How many sleep here, or are about to.
     #[inline]
+    #[cfg(test)]
     pub(crate) fn sleepers(&self) -> u32 {
         // SeqCst: pairs with `register`, as in `notify_one`.
         Roll::from(self.roll.load(Ordering::SeqCst)).registered as u32

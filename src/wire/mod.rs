@@ -5,7 +5,9 @@ mod number;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use codec::{Items, decode, decode_many, decode_prefix, encode, encode_count, encode_many};
+#[cfg(test)]
+use codec::decode_prefix;
+pub(crate) use codec::{Items, decode, decode_many, encode, encode_count, encode_many};
 
 use serde::{Serialize, de::DeserializeOwned};
 

@@ -10,7 +10,7 @@ const EACH: u64 = 3_000;
 
 /// Numbered messages, every tenth too long for a slot.
 fn message(producer: u64, n: u64) -> Vec<u8> {
-    let mut bytes = vec![n as u8; if n % 10 == 0 { 300 } else { 16 }];
+    let mut bytes = vec![n as u8; if n.is_multiple_of(10) { 300 } else { 16 }];
     bytes[..8].copy_from_slice(&producer.to_le_bytes());
     bytes[8..16].copy_from_slice(&n.to_le_bytes());
     bytes

@@ -13,7 +13,6 @@ use crate::mm::heap::classes::Class;
 use crate::mm::heap::word;
 use crate::mm::heap::word::State;
 use crate::mm::heap::word::Word;
-use crate::mm::layout;
 use crate::mm::layout::SlabHeader;
 use crate::prim::AtomicU64;
 use crate::prim::Ordering;

@@ -26,7 +26,7 @@ fn create_destroy_create_again() {
     let memory = small();
     for _ in 0..10 {
         let pool = MemoryPool::create(&memory, "again", BYTES).unwrap();
-        assert!(matches!(MemoryPool::create(&memory, "again", BYTES), Err(MemError::Name { .. })));
+        assert!(matches!(MemoryPool::create(&memory, "again", BYTES), Err(MemError::NameTaken { .. })));
         pool.destroy();
         assert!(matches!(pool.alloc(1), Err(MemError::ObjectGone { .. })));
         assert!(MemoryPool::open(&memory, "again").is_err());

@@ -60,8 +60,8 @@ fn sequences_keep_their_order() {
     assert_eq!(worker.many::<u64, u64>(thunk::par_many(square), &numbers).unwrap(), squares);
     let words = thunk::many(|x: u64| x.to_string());
     assert_eq!(worker.many::<u64, String>(words, &[7, 11]).unwrap(), ["7", "11"]);
-    assert_eq!(worker.many::<u64, u64>(thunk::many(square), &[]).unwrap(), []);
-    assert_eq!(worker.many::<u64, u64>(thunk::par_many(square), &[]).unwrap(), []);
+    assert_eq!(worker.many::<u64, u64>(thunk::many(square), &[]).unwrap(), Vec::<u64>::new());
+    assert_eq!(worker.many::<u64, u64>(thunk::par_many(square), &[]).unwrap(), Vec::<u64>::new());
     assert_eq!(worker.many::<(), ()>(thunk::many(|()| ()), &[(); 3]).unwrap().len(), 3);
 }
 
