@@ -1,6 +1,6 @@
 //! The one error of the library: opaque, with a kind to branch on and a text to act on.
 
-use std::{fmt, io};
+use std::fmt;
 
 use crate::channel::ChannelError;
 use crate::mm::MemError;
@@ -153,7 +153,9 @@ impl From<MemError> for Error {
 
 fn memory_kind(error: &MemError) -> ErrorKind {
     match error {
-        MemError::OutOfMemory { .. } | MemError::Full { .. } => ErrorKind::OutOfMemory,
+        MemError::OutOfMemory { .. } | MemError::Full { .. } | MemError::PoolFull { .. } => ErrorKind::OutOfMemory,
+        MemError::NameTaken { .. } => ErrorKind::Exists,
+        MemError::NoSuchName { .. } => ErrorKind::NotFound,
         MemError::LargerThanSegment { .. } => ErrorKind::TooLarge,
         MemError::BadConfig { .. } => ErrorKind::InvalidArgument,
         MemError::TooManyProcesses { .. } | MemError::TooManyObjects { .. } => ErrorKind::ResourceLimit,
@@ -213,11 +215,7 @@ impl Error {
             Failure::Panicked { .. } => ErrorKind::TaskPanicked,
             _ => ErrorKind::Codec,
         };
-        Error::new(kind, format!("{what}: {failure}"))
-    }
-
-    /// A failure of the operating system at something this crate did itself.
-    pub(crate) fn io(what: &str, source: io::Error) -> Error {
-        Error::with_source(ErrorKind::Io, what, source)
+        let item = failure.item().map_or_else(String::new, |item| format!(", item {item} of its part"));
+        Error::new(kind, format!("{what}{item}: {failure}"))
     }
 }

@@ -45,7 +45,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use mm::{Backing, HugePages};
 pub use pool::{Chunked, Pool, PoolBuilder, Stream, Task, WorkerInfo, WorkerState};
 pub use runtime::{Builder, Event, Events, MemoryStats, NodeId, Runtime, Stats, builder, init, run};
-pub use shared::{Channel, Loan, Received};
+pub use shared::{Allocation, Channel, Loan, MemoryPool, Received};
 pub use wire::Message;
 
 /// Places where a crash test may kill this process. Only with feature `failpoints`.

@@ -163,6 +163,29 @@ impl Channel {
         }
     }
 
+    /// Waits at most this long until there is room for a message; whether there is. It may be another's before it is
+    /// yours.
+    ///
+    /// # Errors
+    /// None of waiting itself.
+    pub fn poll_send(&self, patience: Duration) -> Result<bool> {
+        match self.channel.wait_writable(Deadline::after(patience)) {
+            Ok(()) => Ok(!self.channel.is_closed()),
+            Err(ChannelError::TimedOut | ChannelError::Full | ChannelError::Closed) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether it was closed.
+    pub fn is_closed(&self) -> bool {
+        self.channel.is_closed()
+    }
+
+    /// Whether there is no room in it.
+    pub fn is_full(&self) -> bool {
+        self.channel.is_full()
+    }
+
     /// Lets nobody send any more; what was sent can still be received. Idempotent.
     pub fn close(&self) {
         self.channel.close();
@@ -178,9 +201,9 @@ impl Channel {
         self.channel.len()
     }
 
-    /// Whether there is about nothing in it.
+    /// Whether there is no message in it.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.channel.is_empty()
     }
 }
 
