@@ -40,7 +40,7 @@ pub struct WorkerInfo {
 /// The worker processes of one pool.
 pub(super) struct Crew {
     members: Vec<Option<Born>>,
-    /// How many workers in a row ended before they could take a task.
+    /// How much speaks against starting more: workers in a row that ended before they could take a task.
     pub(super) failed_starts: u32,
 }
 

@@ -193,8 +193,8 @@ impl Engine {
         state.flights.backlog.retain(|parcel| !is_same(&parcel.launch.sink, sink));
         let flying = state.flights.of(sink);
         drop(state);
-        // Not `all`, which would stop at the first that has begun.
-        flying.into_iter().fold(true, |none, ticket| self.board.cancel(ticket) && none)
+        // All of them, though one may have begun.
+        flying.into_iter().filter(|&ticket| !self.board.cancel(ticket)).count() == 0
     }
 
     // ---- taking answers ------------------------------------------------------------------------
@@ -224,8 +224,7 @@ impl Engine {
             return false;
         };
         if head.status == Status::UNFIT {
-            let text = format!("the pool's initializer failed: {}", String::from_utf8_lossy(rest));
-            self.break_down(&Error::new(ErrorKind::WorkerStart, text));
+            self.break_down(&Error::new(ErrorKind::WorkerStart, String::from_utf8_lossy(rest)));
             return true;
         }
         let mut state = lock(&self.state);

@@ -71,7 +71,7 @@ impl Status {
     pub(super) const REFUSED: Status = Status(4);
     /// Behind the head: text. There is no shared memory for the result.
     pub(super) const NO_ROOM: Status = Status(6);
-    /// Behind the head: text. The initializer failed and the worker ends.
+    /// Behind the head: text. The worker cannot go on, and no other could: the pool breaks down.
     pub(super) const UNFIT: Status = Status(5);
 }
 

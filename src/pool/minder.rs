@@ -20,8 +20,11 @@ use crate::runtime::Event;
 use crate::services::{Born, ChildEnd};
 use crate::wait::Patience;
 
-/// So many workers in a row that end before they can take a task break the pool.
+/// Workers in a row that end by themselves before they can take a task break the pool when there are so many.
 const FAILED_STARTS: u32 = 3;
+
+/// How many that were killed from outside count as one that ended by itself.
+const KILLS_PER_FAILURE: u32 = 32;
 
 /// What the thread needs.
 pub(super) struct Minder {
@@ -70,8 +73,9 @@ impl Minder {
         if state.phase == Phase::Ended {
             return;
         }
-        state.crew.failed_starts = if words.attached { 0 } else { state.crew.failed_starts + 1 };
-        let hopeless = state.crew.failed_starts >= FAILED_STARTS;
+        let weight = if killed(&end.status) { 1 } else { KILLS_PER_FAILURE };
+        state.crew.failed_starts = if words.attached { 0 } else { state.crew.failed_starts + weight };
+        let hopeless = state.crew.failed_starts >= FAILED_STARTS * KILLS_PER_FAILURE;
         drop(state);
         if !clean || name.is_some() {
             tracing::warn!(pid = born.pid, how, task = name, "a worker of a pool was lost");
@@ -80,7 +84,7 @@ impl Minder {
         }
         if hopeless {
             let text = format!(
-                "{FAILED_STARTS} workers in a row ended before they could take a task; the last (pid {}) {how}",
+                "{FAILED_STARTS} or more workers in a row ended before they could take a task; the last (pid {}) {how}",
                 born.pid
             );
             engine.break_down(&Error::new(ErrorKind::WorkerStart, text));
@@ -99,9 +103,11 @@ impl Minder {
             Err(launch) => {
                 let name = launch.thunk.name();
                 let text = format!(
-                    "worker process {} {how} while it ran task `{name}` (part {}); \
+                    "worker process {} on {} {how} while it ran task `{name}` (part {}); \
                      `Pool::builder().retries(n)` runs such a task again",
-                    born.pid, launch.part
+                    born.pid,
+                    self.recruiter.core.host_name(),
+                    launch.part
                 );
                 engine.deliver(launch, Outcome::Failed(Error::new(ErrorKind::WorkerLost, text)));
                 Some(name)
@@ -138,6 +144,11 @@ impl Minder {
             Err(error) => engine.break_down(&error),
         }
     }
+}
+
+/// Whether somebody killed it, a person or the system for want of memory.
+fn killed(status: &io::Result<ExitStatus>) -> bool {
+    status.as_ref().is_ok_and(|status| status.signal() == Some(9))
 }
 
 /// How a process ended, in words that follow its name.

@@ -100,23 +100,33 @@ impl Worker {
     fn run(&mut self) {
         self.board.attach(self.assignment.place);
         if let Err(text) = self.initialize() {
+            let text = format!("the pool's initializer failed: {text}");
             return self.answer(Ticket::NONE, Status::UNFIT, text.as_bytes());
         }
         let mut patience = Patience::new();
         let mut done = 0;
-        while let Ok(taken) = self.take(&mut patience) {
-            match taken {
-                Taken::Small { head, bytes } => self.handle(head, &bytes),
-                Taken::Large { head, block } => self.handle(head, &block.as_slice()[size_of::<TaskHead>()..]),
-                Taken::Broken => tracing::error!("a message to a worker is shorter than its head"),
+        loop {
+            match self.take(&mut patience) {
+                Ok(taken) => self.serve_one(taken),
+                Err(ChannelError::Closed | ChannelError::Interrupted) => return,
+                // A task is gone and nobody can say which: all who wait must hear of it.
+                Err(error) => return self.answer(Ticket::NONE, Status::UNFIT, error.to_string().as_bytes()),
             }
-            mark!("pool.worker.answered");
-            self.board.done(self.assignment.place);
             done += 1;
             if done == self.assignment.tasks_per_worker {
                 return;
             }
         }
+    }
+
+    fn serve_one(&mut self, taken: Taken) {
+        match taken {
+            Taken::Small { head, bytes } => self.handle(head, &bytes),
+            Taken::Large { head, block } => self.handle(head, &block.as_slice()[size_of::<TaskHead>()..]),
+            Taken::Broken => tracing::error!("a message to a worker is shorter than its head"),
+        }
+        mark!("pool.worker.answered");
+        self.board.done(self.assignment.place);
     }
 
     /// Waits for a task and notes on the board that it is ours, while its message is still claimed: whoever
@@ -229,9 +239,8 @@ impl Worker {
         let text = format!("its result of {} bytes cannot be returned: {error}", body.len());
         let fits = self.results.inline_capacity() - size_of::<ResultHead>();
         let short = &text.as_bytes()[..text.len().min(fits)];
-        let told = self
-            .send(ticket, Status::NO_ROOM, text.as_bytes())
-            .or_else(|_| self.send(ticket, Status::NO_ROOM, short));
+        let told =
+            self.send(ticket, Status::NO_ROOM, text.as_bytes()).or_else(|_| self.send(ticket, Status::NO_ROOM, short));
         if let Err(error) = told {
             tracing::error!(%error, "a worker cannot answer");
         }

@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mm::{Memory, MemoryConfig};
 use crate::prim::{AtomicU8, Ordering};
 use crate::services::{Agent, Born, Order, ServiceError};
+use crate::sys;
 
 /// Everything a runtime owns. Held by the user's handle and by every object made with it.
 pub(crate) struct Core {
@@ -53,6 +54,7 @@ pub(super) fn enter(config: MemoryConfig, asked: bool) -> Result<Arc<Core>> {
         return core.check(&config, asked).map(|()| core);
     }
     let memory = Memory::create(&config)?;
+    tracing::debug!(job = %memory.job(), ?config, "a world begins");
     let core = Arc::new(Core::new(memory, config));
     *world = Arc::downgrade(&core);
     Ok(core)
@@ -96,6 +98,11 @@ impl Core {
         }
         let agent = self.agent.get_or_try_init(|| Agent::start(self.memory.clone()))?;
         Ok(agent.spawn(orders)?)
+    }
+
+    /// The name of this node's machine, for errors.
+    pub(crate) fn host_name(&self) -> String {
+        sys::process::host_name()
     }
 
     /// Whether the runtime has been finalized.
