@@ -39,7 +39,7 @@ fn two_hundred_killed_workers_lose_nothing_but_what_is_reported() {
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut state = 42;
-            while killed.load(Ordering::Relaxed) < KILLS {
+            while killed.load(Ordering::Relaxed) < KILLS && !over.load(Ordering::Relaxed) {
                 let workers = pool.workers();
                 let Some(worker) = workers.get(random(&mut state) as usize % workers.len().max(1)) else { continue };
                 // An instant that has nothing to do with what the worker is doing.
@@ -56,6 +56,8 @@ fn two_hundred_killed_workers_lose_nothing_but_what_is_reported() {
             }
             over.store(true, Ordering::Relaxed);
         });
+        // However this ends, the killer must too.
+        let _end = Flag(&over);
         while !over.load(Ordering::Relaxed) {
             let tasks: Vec<_> = (0..64)
                 .map(|_| {
@@ -89,6 +91,15 @@ fn two_hundred_killed_workers_lose_nothing_but_what_is_reported() {
     let end = dragon.stats();
     assert_eq!((end.memory.in_use, end.memory.blocks), (idle.memory.in_use, idle.memory.blocks), "memory leaked");
     println!("{sent} tasks, {kills} workers killed, {lost} tasks reported lost, none twice, no byte leaked");
+}
+
+/// Raised when dropped.
+struct Flag<'a>(&'a AtomicBool);
+
+impl Drop for Flag<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// What the process that will be killed runs: it says who its workers are and keeps them busy.

@@ -80,16 +80,6 @@ examples() {
   done
 }
 
-# Races show themselves in optimised code. What only builds, or reads text, has been seen once and is enough.
-release() {
-  local file name targets=(--lib)
-  for file in tests/*.rs; do
-    name=$(basename "$file" .rs)
-    case $name in crash | examples | newcomer | tidy) ;; *) targets+=(--test "$name") ;; esac
-  done
-  suite tests-release cargo test --release "${targets[@]}"
-}
-
 crash() {
   if [ -e tests/crash.rs ]; then
     suite crash cargo test --release --features failpoints --test crash
@@ -126,7 +116,7 @@ format
 lints
 namespaces
 suite tests cargo test
-release
+suite tests-release cargo test --release --tests
 crash
 # Modules called `model` run under the model checker; those inside `tests` compare with a model by plain code.
 suite model cargo test --release --lib --features shuttle -- model:: --skip tests::
