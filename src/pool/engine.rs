@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 
@@ -33,6 +34,10 @@ pub(super) const WINDOW: usize = 1024;
 
 /// How many bytes of tasks may be on their way before a map waits for answers.
 const BYTES_IN_FLIGHT: usize = 256 << 20;
+
+/// How long a worker may take between beginning to send an answer and having sent it, before those behind it are
+/// given up: it can only have been stopped in between.
+const STANDSTILL: Duration = Duration::from_millis(100);
 
 /// How far a pool's life has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -413,6 +418,19 @@ impl Engine {
                 Err(ChannelError::Empty) => return,
                 Err(error) => return self.break_down(&error.into()),
             }
+        }
+    }
+
+    /// Takes all answers of workers that have ended, as the collector: also those behind an answer that a living
+    /// worker has begun to send. One that stands still does not hold this up for long.
+    pub(super) fn drain_the_dead(&self, patience: &mut Patience) {
+        let enough = Deadline::after(STANDSTILL);
+        // Counts also what was begun and not sent, unlike `is_empty`.
+        let begun = || self.results.len();
+        self.drain(patience);
+        while begun() > 0 && !enough.passed() {
+            std::thread::yield_now();
+            self.drain(patience);
         }
     }
 

@@ -52,7 +52,7 @@ impl Minder {
     fn attend(&self, engine: &Engine, patience: &mut Patience, first: ChildEnd) {
         let ends: Vec<_> = std::iter::once(first).chain(self.ends.try_iter()).collect();
         // What the dead answered counts.
-        engine.drain(patience);
+        engine.drain_the_dead(patience);
         for end in ends {
             self.bury(engine, end);
         }
