@@ -154,6 +154,7 @@ impl From<MemError> for Error {
 fn memory_kind(error: &MemError) -> ErrorKind {
     match error {
         MemError::OutOfMemory { .. } | MemError::Full { .. } | MemError::PoolFull { .. } => ErrorKind::OutOfMemory,
+        MemError::NoHugePages => ErrorKind::OutOfMemory,
         MemError::NameTaken { .. } => ErrorKind::Exists,
         MemError::NoSuchName { .. } => ErrorKind::NotFound,
         MemError::LargerThanSegment { .. } => ErrorKind::TooLarge,

@@ -100,6 +100,12 @@ pub enum MemError {
         /// What differs.
         why: &'static str,
     },
+    /// Huge pages were asked for, and the system has none to give.
+    #[error(
+        "the system has no huge page for shared memory: reserve some (`sysctl vm.nr_hugepages=N`, each 2 MiB) or set \
+         DRAGON_HUGE_PAGES=auto"
+    )]
+    NoHugePages,
     /// A setting that cannot work.
     #[error("{knob} cannot be {value}: {why}")]
     BadConfig {

@@ -52,13 +52,17 @@ impl Memory {
     pub(crate) fn create(config: &MemoryConfig) -> Result<Arc<Memory>, MemError> {
         config.validate()?;
         let (segment_size, size) = sizes(config)?;
-        let file = backing::create(config, size)?.into();
+        let no_huge = |why| match config.huge_pages {
+            HugePages::Always => MemError::NoHugePages,
+            _ => why,
+        };
+        let file = backing::create(config, size).map_err(no_huge)?.into();
         let granule = config.granule();
-        let head = segment::map(&file, 0, layout::HEAP_AT.next_multiple_of(granule))?;
+        let head = segment::map(&file, 0, layout::HEAP_AT.next_multiple_of(granule)).map_err(no_huge)?;
         let ask_huge = config.huge_pages == HugePages::Auto;
         let facts = Facts { file, segment_size, limit: config.limit, granule, ask_huge, head };
         // All but the objects' pages, which come with the objects.
-        facts.commit(0, layout::OBJECT_TABLE_AT)?;
+        facts.commit(0, layout::OBJECT_TABLE_AT).map_err(no_huge)?;
         let job = getrandom::u64().map_err(|error| MemError::io("make up a name")(error.into()))?;
         // SAFETY: the first page is committed and mapped, and nobody else has the file yet.
         unsafe { facts.head.as_mut_ptr().cast::<Header>().write(first_header(&facts, job)) };
