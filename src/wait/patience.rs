@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use once_cell::sync::OnceCell;
+
 use crate::prim::spin_loop;
 use crate::time::{Deadline, now};
 
@@ -112,6 +114,7 @@ impl Patience {
 }
 
 fn processors() -> usize {
-    static PROCESSORS: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    // Not prim's: it is nobody's business but this process's, and the model checker has no statics.
+    static PROCESSORS: OnceCell<usize> = OnceCell::new();
     *PROCESSORS.get_or_init(|| thread::available_parallelism().map_or(1, usize::from))
 }
