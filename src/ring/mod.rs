@@ -93,8 +93,6 @@ pub(crate) use layout::Geometry;
 pub(crate) use store::Boxed;
 pub(crate) use store::{Mapped, Store};
 pub(crate) use take::{Outlook, Reading};
-#[cfg(test)]
-pub(crate) use unstick::Unstuck;
 
 use crate::prim::{AtomicU64, Ordering};
 use layout::{Word, distance, position_before};

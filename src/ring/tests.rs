@@ -11,7 +11,8 @@ use proptest::{collection::vec, prelude::*};
 
 use super::layout::{Geometry, LINE, Word, distance, position_before};
 use super::support::{boxed, fill, receive, send, value};
-use super::{Mapped, Outlook, Ring, Store, Unstuck};
+use super::unstick::Unstuck;
+use super::{Mapped, Outlook, Ring, Store};
 use crate::id::ProcId;
 
 const ME: ProcId = ProcId(7);

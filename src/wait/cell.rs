@@ -125,7 +125,6 @@ impl WaitCell {
     }
 
     /// How many sleep here, or are about to.
-    #[inline]
     #[cfg(test)]
     pub(crate) fn sleepers(&self) -> u32 {
         // SeqCst: pairs with `register`, as in `notify_one`.
