@@ -2,8 +2,9 @@
 
 mod common;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use std::{fs, thread};
+use std::{fs, io, thread};
 
 use common::role::{self, Waiting};
 use common::table::Race;
@@ -22,6 +23,12 @@ fn main() {
             let begin = Instant::now();
             let _dragon = init();
             role::wait_for_parent(&begin.elapsed().as_micros().to_string());
+        }
+        "pool, waiting" => {
+            let _dragon = init();
+            let pool = dragon::Pool::new(2).expect("two workers");
+            pool.map(|item: u64| item, 0..100).expect("an empty function does not fail");
+            role::wait_for_parent("0");
         }
         other => panic!("no such role: {other}"),
     }
@@ -56,8 +63,10 @@ fn bench() {
         .at_most_rounds(3)
         .runner("bare", || idle_cpu("bare, waiting"))
         .runner("with init()", || idle_cpu("init, waiting"))
+        .runner("with a pool of two, and its workers", || idle_cpu("pool, waiting"))
         .run()
-        .adds_less_than("with init()", "bare", 1.0);
+        .adds_less_than("with init()", "bare", 1.0)
+        .adds_less_than("with a pool of two, and its workers", "bare", 1.0);
 }
 
 /// Pages in memory, shared ones included, in KiB.
@@ -76,21 +85,26 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// CPU time of all threads while nobody asks anything of the process, in microseconds.
+/// CPU time of a process and its children while nobody asks anything of them, in microseconds.
 fn idle_cpu(role: &str) -> f64 {
     let process = role::start(role);
     // What it still does on its way to sleep is not idleness.
     thread::sleep(Duration::from_millis(200));
-    let before = cpu_nanoseconds(&process);
+    let before = cpu_nanoseconds(process.id());
     thread::sleep(WATCHED);
-    (cpu_nanoseconds(&process) - before) as f64 / 1e3
+    (cpu_nanoseconds(process.id()) - before) as f64 / 1e3
 }
 
-fn cpu_nanoseconds(process: &Waiting) -> u64 {
-    let threads = fs::read_dir(format!("/proc/{}/task", process.id())).expect("it lives");
-    let time_of = |thread: fs::DirEntry| {
-        let text = read(&thread.path().join("schedstat").to_string_lossy());
-        text.split_whitespace().next().and_then(|number| number.parse::<u64>().ok()).expect("it is a number")
+fn cpu_nanoseconds(process: u32) -> u64 {
+    let numbers = |path: PathBuf| {
+        let text = read(&path.to_string_lossy());
+        text.split_whitespace().map(|number| number.parse().expect("it is a number")).collect::<Vec<u64>>()
     };
-    threads.map(|thread| time_of(thread.expect("the threads of an idle process stay"))).sum()
+    let of_thread = |thread: io::Result<fs::DirEntry>| {
+        let thread = thread.expect("the threads of an idle process stay").path();
+        let children = numbers(thread.join("children"));
+        let below: u64 = children.into_iter().map(|child| cpu_nanoseconds(child as u32)).sum();
+        below + numbers(thread.join("schedstat"))[0]
+    };
+    fs::read_dir(format!("/proc/{process}/task")).expect("it lives").map(of_thread).sum()
 }
