@@ -195,7 +195,9 @@ impl Scene {
         }
         for size in [1, 20, 4000] {
             let lives = self.pool.chunk(1).map(|v: Vec<u64>| v, (0..10).map(|k| vec![k; size]));
-            lives.err().map_or((), |error| self.was_killed(mark, &error));
+            if let Err(error) = lives {
+                self.was_killed(mark, &error);
+            }
         }
         // A worker killed before it took a task, or after it answered, costs nothing that could be seen here.
         if workers.iter().any(|worker| !is_alive(worker.pid)) {
