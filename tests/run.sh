@@ -116,7 +116,8 @@ format
 lints
 namespaces
 suite tests cargo test
-suite tests-release cargo test --release --tests
+# Optimised, what races in many processes; the unit tests have run, and take minutes to optimise.
+suite tests-release cargo test --release --test channel --test kill --test leaks --test memory --test pool
 crash
 # Modules called `model` run under the model checker; those inside `tests` compare with a model by plain code.
 suite model cargo test --release --lib --features shuttle -- model:: --skip tests::
