@@ -11,6 +11,11 @@ fn program() -> String {
     readme[from..].split("```").next().unwrap().to_string()
 }
 
+/// What was built for this crate serves the new one too: `target/`, of which `target/tmp` is a part.
+fn target() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap()
+}
+
 const TESTS: &str = r#"
 #[cfg(test)]
 mod tests {
@@ -38,9 +43,12 @@ fn the_readmes_program_runs_and_its_tests_pass() {
     let project = folder.path().join("hello");
     let cargo = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO"));
-        // What was built for this crate serves the new one too, and nothing has to be fetched again.
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("newcomer");
-        command.current_dir(&project).env("CARGO_TARGET_DIR", target).env("CARGO_NET_OFFLINE", "true").args(arguments);
+        // Nothing has to be fetched again.
+        command
+            .current_dir(&project)
+            .env("CARGO_TARGET_DIR", target())
+            .env("CARGO_NET_OFFLINE", "true")
+            .args(arguments);
         let output = command.output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "cargo {arguments:?}: {text}");
@@ -62,7 +70,7 @@ fn the_readmes_program_runs_and_its_tests_pass() {
     std::fs::write(project.join("src/main.rs"), captures.replace("|x: u64|", "move |x: u64|")).unwrap();
     let refused = Command::new(env!("CARGO"))
         .current_dir(&project)
-        .env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("newcomer"))
+        .env("CARGO_TARGET_DIR", target())
         .env("CARGO_NET_OFFLINE", "true")
         .arg("build")
         .output()
