@@ -33,6 +33,7 @@ type Initializer = (Vec<u8>, Vec<u8>);
 /// assert_eq!(pool.size(), 2);
 /// # Ok::<(), dragon::Error>(())
 /// ```
+#[derive(Debug)]
 #[must_use]
 pub struct PoolBuilder {
     processes: Option<usize>,

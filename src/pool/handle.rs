@@ -208,3 +208,14 @@ impl<R: Send + 'static> Task<R> {
         Error::new(ErrorKind::Empty, format!("the result of task `{}` has been taken before", self.thunk.name()))
     }
 }
+
+impl<R> std::fmt::Debug for Task<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = match *lock(&self.cell.slot) {
+            Slot::Pending(_) => "on its way",
+            Slot::Telling | Slot::There(_) => "done",
+            Slot::Taken => "taken",
+        };
+        write!(f, "Task({}, {state})", self.thunk.name())
+    }
+}

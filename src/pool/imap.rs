@@ -203,3 +203,9 @@ impl<T, R, I> Drop for Stream<'_, T, R, I> {
         }
     }
 }
+
+impl<T, R, I> std::fmt::Debug for Stream<'_, T, R, I> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Stream({} parts sent, {} taken)", self.sent, self.taken)
+    }
+}

@@ -63,7 +63,7 @@ impl Recipe {
 }
 
 /// A pool whose maps cut their items into chunks of a given size. See [`Pool::chunk`].
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Chunked<'p> {
     pub(super) pool: &'p Pool,
     pub(super) chunk: Option<usize>,

@@ -367,3 +367,11 @@ impl Drop for Pool {
         }
     }
 }
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = lock(&self.engine.state);
+        let (phase, alive, waiting) = (state.phase, state.crew.alive(), state.flights.in_flight());
+        write!(f, "Pool({alive} of {} workers, {waiting} tasks on their way, {phase:?})", self.workers)
+    }
+}

@@ -26,6 +26,7 @@ pub enum Event {
 }
 
 /// A stream of events. As an iterator it waits for the next one and ends with the runtime.
+#[derive(Debug)]
 pub struct Events(Receiver<Event>);
 
 impl Events {

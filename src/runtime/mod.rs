@@ -175,3 +175,9 @@ impl Runtime {
         Ok(())
     }
 }
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Runtime(rank {} of {}, {})", self.rank(), self.size(), self.node())
+    }
+}
