@@ -99,7 +99,7 @@ impl Channel {
     /// let channel = dragon::Channel::create(2, 64)?;
     /// let mut loan = channel.loan(1 << 20)?;
     /// loan.fill(7);
-    /// channel.send_loan(loan)?;
+    /// channel.send_loan(loan).map_err(|(error, _loan)| error)?;
     /// let message = channel.recv()?;
     /// assert!(message.len() == 1 << 20 && message.iter().all(|&byte| byte == 7));
     /// # Ok::<(), dragon::Error>(())
