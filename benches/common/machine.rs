@@ -11,9 +11,13 @@ pub fn print_head(bench: &str) {
     println!("{bench}");
     println!("  machine: {}, {cores} cores (partners on {here} and {there}), Linux {}", processor(), kernel());
     println!("  build:   {}, commit {}, rounds take turns, medians of rounds", profile(), commit());
-    println!("  load:    {} before the first race", load());
+    let load = load();
+    println!("  load:    {load} before the first race");
+    if load > cores as f64 / 2.0 {
+        println!("  WARNING: others are at work here: whatever spins for its partner measures the scheduler");
+    }
     if here == there {
-        println!("  WARNING: only one core: whatever spins for its partner here measures the scheduler");
+        println!("  WARNING: only one core, which is as bad as others at work");
     }
 }
 
@@ -46,6 +50,7 @@ fn commit() -> String {
     if changed { format!("{commit} with changes") } else { commit }
 }
 
-fn load() -> String {
-    read("/proc/loadavg").split(' ').next().unwrap_or("?").into()
+/// Runnable threads, averaged by the kernel over the last minute.
+fn load() -> f64 {
+    read("/proc/loadavg").split(' ').next().and_then(|text| text.parse().ok()).unwrap_or(f64::NAN)
 }
