@@ -22,6 +22,9 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
+/// Most processes of a job on a node: ids go from 1 to this.
+pub(crate) const MOST_PROCESSES: usize = layout::PROCESSES as usize;
+
 pub(crate) use block::Block;
 pub(crate) use config::MemoryConfig;
 pub use config::{Backing, HugePages};

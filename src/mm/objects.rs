@@ -33,6 +33,22 @@ pub(crate) enum Kind {
     MemoryPool = 2,
     /// The control block of a pool of processes.
     PoolBoard = 3,
+    /// A lock.
+    Lock = 4,
+    /// A lock for one who writes or many who read.
+    RwLock = 5,
+    /// A number of permits.
+    Semaphore = 6,
+    /// A meeting of a fixed number of parties.
+    Barrier = 7,
+    /// A flag to wait for.
+    Event = 8,
+    /// A place to wait for a change of what a lock guards.
+    Condvar = 9,
+    /// A value of a plain type.
+    Value = 10,
+    /// A row of values of a plain type.
+    Array = 11,
 }
 
 /// A state: `generation:32 | by:16 | state:16`.
@@ -300,6 +316,23 @@ impl Memory {
             }
         }
         live
+    }
+
+    /// The live objects of these kinds that a process has open.
+    pub(crate) fn objects_held_by(&self, holder: ProcId, kinds: &[Kind]) -> Vec<(ObjectId, Kind)> {
+        let Some(bit) = holder.index().checked_sub(1) else { return Vec::new() };
+        let holds = |entry: &ObjectEntry| {
+            // SeqCst: pairs with `set_holder`.
+            entry.holders.get(bit / 64).is_some_and(|word| word.load(Ordering::SeqCst) >> (bit % 64) & 1 == 1)
+        };
+        let held = |(index, entry): (u32, &ObjectEntry)| {
+            let word = read(entry);
+            let found = entry.kind.load(Ordering::Relaxed);
+            let kind = kinds.iter().copied().find(|&kind| kind as u32 == found)?;
+            let live = word.state() == State::Live && holds(entry) && read(entry) == word;
+            live.then(|| (ObjectId { index, generation: word.generation() }, kind))
+        };
+        self.entries().filter_map(held).collect()
     }
 
     /// Counts a death as closing everything that `dead` had open, and finishes what it began. What then

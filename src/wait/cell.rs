@@ -125,7 +125,7 @@ impl WaitCell {
     }
 
     /// How many sleep here, or are about to.
-    #[cfg(test)]
+    #[inline]
     pub(crate) fn sleepers(&self) -> u32 {
         // SeqCst: pairs with `register`, as in `notify_one`.
         Roll::from(self.roll.load(Ordering::SeqCst)).registered as u32

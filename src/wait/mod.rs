@@ -3,6 +3,7 @@
 //! The protocol, and the proof that no wake-up is lost, stand in `README.md` beside this file.
 
 mod cell;
+mod door;
 #[cfg(all(test, feature = "shuttle"))]
 mod model;
 mod patience;
@@ -10,6 +11,7 @@ mod patience;
 mod tests;
 
 pub(crate) use cell::WaitCell;
+pub(crate) use door::CELL_WORDS;
 pub(crate) use patience::Patience;
 
 use crate::time::Deadline;
