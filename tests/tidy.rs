@@ -44,6 +44,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     // Floor 2: one node; the language; functions that travel; who else is there; bytes between nodes.
     ("counters", &["mm"]),
     ("channel", &["mm", "ring", "wait"]),
+    ("latch", &["mm", "wait"]),
     ("wire", &[]),
     ("task", &["sys", "wire"]),
     ("bootstrap", &["sys"]),
@@ -52,7 +53,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("proto", &["wire"]),
     ("mesh", &["mm", "counters", "channel", "wire", "transport"]),
     // Floor 4: who looks after processes and what the dead held.
-    ("services", &["sys", "mm", "counters", "channel", "task", "wire", "proto", "mesh"]),
+    ("services", &["sys", "mm", "counters", "channel", "latch", "task", "wire", "proto", "mesh"]),
     // Floor 5: one error for all; assembly; the simulated world.
     ("error", &["mm", "channel", "task", "wire", "bootstrap", "transport", "mesh", "services"]),
     ("runtime", &["sys", "mm", "counters", "channel", "task", "bootstrap", "transport", "mesh", "services", "error"]),
@@ -60,7 +61,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     // Floor 6: what users type.
     ("shared", &["mm", "channel", "error", "runtime"]),
     ("queue", &["channel", "wire", "mesh", "services", "error", "runtime"]),
-    ("sync", &["mm", "wait", "services", "error", "runtime"]),
+    ("sync", &["mm", "latch", "error", "runtime"]),
     ("process", &["task", "services", "error", "runtime"]),
     ("group", &["proto", "task", "services", "error", "runtime", "process"]),
     ("pool", &["mm", "wait", "channel", "task", "wire", "services", "error", "runtime"]),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::channel::{self, Repairs};
 use crate::id::ProcId;
+use crate::latch;
 use crate::mm::{Memory, ProcessState};
 use crate::sys;
 
@@ -33,6 +34,9 @@ pub(super) fn recover(memory: &Arc<Memory>, dead: ProcId) -> Repairs {
         return Repairs::default();
     }
     mark!("process.recovery.begun");
+    // First: what the dead had open is known only as long as its objects are not released.
+    latch::repair(memory, dead);
+    mark!("process.recovery.unlatched");
     let repairs = channel::repair(memory, dead);
     mark!("process.recovery.repaired");
     memory.end_recovery(dead);
