@@ -69,6 +69,10 @@ pub enum ErrorKind {
     Exists,
     /// The operating system refused something else.
     Io,
+    /// The barrier is broken until it is reset.
+    Broken,
+    /// The calling thread would wait for itself.
+    WouldDeadlock,
 }
 
 impl Error {

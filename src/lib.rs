@@ -30,6 +30,7 @@ mod ring;
 mod wait;
 // floor 2: one node; functions; the language
 mod channel;
+mod latch;
 mod task;
 mod wire;
 // floor 4: what a node does for its processes
@@ -40,12 +41,14 @@ mod runtime;
 // floor 6: what users type
 mod pool;
 mod shared;
+pub mod sync;
 
 pub use error::{Error, ErrorKind, Result};
 pub use mm::{Backing, HugePages};
 pub use pool::{Chunked, Pool, PoolBuilder, Stream, Task, WorkerInfo, WorkerState};
 pub use runtime::{Builder, Event, Events, MemoryStats, NodeId, Runtime, Stats, builder, init, run};
 pub use shared::{Allocation, Channel, Loan, MemoryPool, Received};
+pub use sync::{Array, Barrier, Condvar, Lock, RwLock, Semaphore, Value};
 pub use wire::Message;
 
 /// Places where a crash test may kill this process. Only with feature `failpoints`.

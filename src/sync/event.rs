@@ -1,0 +1,103 @@
+//! A flag that processes of a node wait for.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::shared::{Shared, Sort};
+use crate::error::Result;
+use crate::latch;
+use crate::mm::Kind;
+use crate::time::Deadline;
+
+enum OfEvent {}
+
+impl Sort for OfEvent {
+    const KIND: Kind = Kind::Event;
+    const CALLED: &'static str = "event";
+}
+
+/// A flag: one sets it, and all who wait for it go on, now and later, until it is cleared.
+///
+/// All who waited when it was set go on, also if it is cleared before they are awake. Nobody can know who will set
+/// it: if that process dies, use [`wait_timeout`](Event::wait_timeout). A process that dies while it sets
+/// the flag has set it or not; if it has, all wake.
+///
+/// ```
+/// let _dragon = dragon::init()?;
+/// let ready = dragon::sync::Event::new()?;
+/// let pool = dragon::Pool::new(1)?;
+/// let task = pool.submit(|ready: dragon::sync::Event| ready.wait().unwrap(), ready.clone())?;
+/// ready.set();
+/// task.get()?;
+/// ready.clear();
+/// assert!(!ready.is_set());
+/// # Ok::<(), dragon::Error>(())
+/// ```
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Event(Shared<OfEvent>);
+
+impl Event {
+    /// An event that is not set.
+    ///
+    /// # Errors
+    /// [`NotInitialized`](crate::ErrorKind::NotInitialized), [`OutOfMemory`](crate::ErrorKind::OutOfMemory).
+    pub fn new() -> Result<Event> {
+        Ok(Event(Shared::create(latch::Event::WORDS, |_| ())?))
+    }
+
+    /// Sets the flag and wakes all who wait.
+    pub fn set(&self) {
+        self.latch().set();
+    }
+
+    /// Clears the flag.
+    pub fn clear(&self) {
+        self.latch().clear();
+    }
+
+    /// Whether the flag is set.
+    pub fn is_set(&self) -> bool {
+        self.latch().is_set()
+    }
+
+    /// Waits until the flag is set.
+    ///
+    /// # Errors
+    /// None.
+    pub fn wait(&self) -> Result<()> {
+        self.wait_by(Deadline::Never)
+    }
+
+    /// Fails if the flag is not set; [`is_set`](Event::is_set) as a result.
+    ///
+    /// # Errors
+    /// [`TimedOut`](crate::ErrorKind::TimedOut).
+    pub fn try_wait(&self) -> Result<()> {
+        self.wait_by(Deadline::Now)
+    }
+
+    /// Waits until the flag is set, at most this long.
+    ///
+    /// # Errors
+    /// [`TimedOut`](crate::ErrorKind::TimedOut).
+    pub fn wait_timeout(&self, patience: Duration) -> Result<()> {
+        self.wait_by(Deadline::after(patience))
+    }
+
+    fn wait_by(&self, deadline: Deadline) -> Result<()> {
+        let refused = |refusal| self.0.refused(refusal, deadline, || "nobody has set it".into());
+        self.latch().wait(deadline).map_err(refused)
+    }
+
+    #[inline]
+    fn latch(&self) -> latch::Event<'_> {
+        latch::Event::in_words(self.0.words())
+    }
+}
+
+impl std::fmt::Debug for Event {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Event({}, {})", self.0.name(), if self.is_set() { "set" } else { "not set" })
+    }
+}

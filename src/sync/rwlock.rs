@@ -1,0 +1,231 @@
+//! One who writes or many who read, across the processes of a node.
+
+use std::marker::PhantomData;
+use std::thread;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::lock;
+use super::shared::{Shared, Sort};
+use crate::error::{Error, Result};
+use crate::latch;
+use crate::latch::{Refusal, Who};
+use crate::mm::Kind;
+use crate::time::Deadline;
+
+enum OfRwLock {}
+
+impl Sort for OfRwLock {
+    const KIND: Kind = Kind::RwLock;
+    const CALLED: &'static str = "read-write lock";
+}
+
+/// A lock that many threads hold to read, or one to write.
+///
+/// **Death.** Readers are counted for each process, so a process that dies takes exactly its own readers
+/// with it; that makes the lock 2.3 KiB large. A writer that dies (or panics) inside hands the lock on,
+/// *poisoned*, as with [`Lock`](super::Lock); one that dies while it waits leaves nothing.
+///
+/// **Fairness.** A writer that waits keeps new readers out, so readers cannot starve it; writers are not
+/// queued, and an unbroken row of them can keep readers waiting.
+///
+/// A thread must not ask to read or write while it reads: it may wait for itself, through a writer that waits.
+/// A thread that asks while it *writes* gets [`WouldDeadlock`](crate::ErrorKind::WouldDeadlock).
+///
+/// ```
+/// let _dragon = dragon::init()?;
+/// let lock = dragon::sync::RwLock::new()?;
+/// let pool = dragon::Pool::new(1)?;
+/// let reading = lock.read()?;
+/// let there = |lock: dragon::sync::RwLock| {
+///     let may_read = lock.try_read().is_ok();
+///     (may_read, lock.try_write().is_ok())
+/// };
+/// assert_eq!(pool.submit(there, lock.clone())?.get()?, (true, false));
+/// drop(reading);
+/// assert_eq!(pool.submit(there, lock.clone())?.get()?, (true, true));
+/// # Ok::<(), dragon::Error>(())
+/// ```
+#[derive(Clone, Serialize, Deserialize)]
+pub struct RwLock(Shared<OfRwLock>);
+
+impl RwLock {
+    /// A free lock.
+    ///
+    /// # Errors
+    /// [`NotInitialized`](crate::ErrorKind::NotInitialized), [`OutOfMemory`](crate::ErrorKind::OutOfMemory).
+    pub fn new() -> Result<RwLock> {
+        Ok(RwLock(Shared::create(latch::RwLock::WORDS, |_| ())?))
+    }
+
+    /// Becomes a reader, waiting until nobody writes or waits to.
+    ///
+    /// # Errors
+    /// [`WouldDeadlock`](crate::ErrorKind::WouldDeadlock) if this thread writes;
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if this process reads 60,000 times already.
+    #[inline]
+    pub fn read(&self) -> Result<ReadGuard<'_>> {
+        self.read_by(Deadline::Never)
+    }
+
+    /// Becomes a reader if nobody writes or waits to.
+    ///
+    /// # Errors
+    /// [`TimedOut`](crate::ErrorKind::TimedOut), and those of [`read`](RwLock::read).
+    #[inline]
+    pub fn try_read(&self) -> Result<ReadGuard<'_>> {
+        self.read_by(Deadline::Now)
+    }
+
+    /// Becomes a reader, waiting at most this long.
+    ///
+    /// # Errors
+    /// [`TimedOut`](crate::ErrorKind::TimedOut), and those of [`read`](RwLock::read).
+    pub fn read_timeout(&self, patience: Duration) -> Result<ReadGuard<'_>> {
+        self.read_by(Deadline::after(patience))
+    }
+
+    #[inline]
+    fn read_by(&self, deadline: Deadline) -> Result<ReadGuard<'_>> {
+        let (latch, who) = (self.latch(), self.0.who());
+        match latch.read(who, deadline) {
+            Ok(()) => Ok(ReadGuard { latch, who, in_its_thread: PhantomData }),
+            Err(Refusal::TooMany) => {
+                Err(self.0.refused(Refusal::TooMany, deadline, || "this process reads 60,000 times already".into()))
+            }
+            Err(refusal) => Err(lock::refused(&self.0, latch.writer(), refusal, deadline)),
+        }
+    }
+
+    /// Becomes the writer, waiting until nobody reads or writes.
+    ///
+    /// # Errors
+    /// [`WouldDeadlock`](crate::ErrorKind::WouldDeadlock) if this thread writes already.
+    pub fn write(&self) -> Result<WriteGuard<'_>> {
+        self.write_by(Deadline::Never)
+    }
+
+    /// Becomes the writer if nobody reads or writes.
+    ///
+    /// # Errors
+    /// [`TimedOut`](crate::ErrorKind::TimedOut), and that of [`write`](RwLock::write).
+    pub fn try_write(&self) -> Result<WriteGuard<'_>> {
+        self.write_by(Deadline::Now)
+    }
+
+    /// Becomes the writer, waiting at most this long.
+    ///
+    /// # Errors
+    /// [`TimedOut`](crate::ErrorKind::TimedOut), and that of [`write`](RwLock::write).
+    pub fn write_timeout(&self, patience: Duration) -> Result<WriteGuard<'_>> {
+        self.write_by(Deadline::after(patience))
+    }
+
+    fn write_by(&self, deadline: Deadline) -> Result<WriteGuard<'_>> {
+        let (latch, who) = (self.latch(), self.0.who());
+        match latch.write(who, deadline) {
+            Ok(()) => Ok(WriteGuard { latch, panicking: thread::panicking(), in_its_thread: PhantomData }),
+            Err(refusal) => Err(self.not_written(latch, refusal, deadline)),
+        }
+    }
+
+    #[cold]
+    fn not_written(&self, latch: latch::RwLock<'_>, refusal: Refusal, deadline: Deadline) -> Error {
+        match latch.count() {
+            0 => lock::refused(&self.0, latch.writer(), refusal, deadline),
+            readers => self.0.refused(refusal, deadline, || format!("{readers} threads read")),
+        }
+    }
+
+    #[inline]
+    fn latch(&self) -> latch::RwLock<'_> {
+        latch::RwLock::in_words(self.0.words())
+    }
+
+    /// Whether a writer died or panicked since the poison was last cleared.
+    pub fn is_poisoned(&self) -> bool {
+        self.latch().writer().is_poisoned()
+    }
+
+    /// Declares what the lock guards to be sound again.
+    pub fn clear_poison(&self) {
+        self.latch().writer().clear_poison();
+    }
+
+    /// How many threads read at this moment.
+    pub fn readers(&self) -> u64 {
+        self.latch().count()
+    }
+}
+
+impl std::fmt::Debug for RwLock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let writer = if self.latch().writer().holder().is_some() { ", a writer" } else { "" };
+        let poisoned = if self.is_poisoned() { ", poisoned" } else { "" };
+        write!(f, "RwLock({}, {} readers{writer}{poisoned})", self.0.name(), self.readers())
+    }
+}
+
+/// A read-write lock that is held to read. Dropping it gives it back.
+#[must_use = "the lock is given back when its guard is dropped"]
+pub struct ReadGuard<'a> {
+    latch: latch::RwLock<'a>,
+    who: Who,
+    in_its_thread: PhantomData<*const ()>,
+}
+
+impl ReadGuard<'_> {
+    /// Whether a writer died or panicked since the poison was last cleared.
+    pub fn is_poisoned(&self) -> bool {
+        self.latch.writer().is_poisoned()
+    }
+}
+
+impl Drop for ReadGuard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.latch.leave(self.who);
+    }
+}
+
+impl std::fmt::Debug for ReadGuard<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ReadGuard")
+    }
+}
+
+/// A read-write lock that is held to write. Dropping it gives it back.
+#[must_use = "the lock is given back when its guard is dropped"]
+pub struct WriteGuard<'a> {
+    latch: latch::RwLock<'a>,
+    panicking: bool,
+    in_its_thread: PhantomData<*const ()>,
+}
+
+impl WriteGuard<'_> {
+    /// Whether a writer died or panicked since the poison was last cleared.
+    pub fn is_poisoned(&self) -> bool {
+        self.latch.writer().is_poisoned()
+    }
+
+    /// Declares what the lock guards to be sound again.
+    pub fn clear_poison(&self) {
+        self.latch.writer().clear_poison();
+    }
+}
+
+impl Drop for WriteGuard<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() && !self.panicking {
+            self.latch.writer().poison();
+        }
+        self.latch.write_end();
+    }
+}
+
+impl std::fmt::Debug for WriteGuard<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WriteGuard")
+    }
+}
