@@ -83,10 +83,11 @@ examples() {
 crash() {
   if [ -e tests/crash.rs ]; then
     suite crash cargo test --release --features failpoints --test crash
+    suite crash-sync cargo test --release --features failpoints --test crash_sync
   fi
 }
 
-# Rings and waiting once more under the thread sanitizer, which sees orderings that the model checker does not
+# Rings, waiting and latches once more under the thread sanitizer, which sees orderings that the model checker does not
 # (it takes every ordering for the strongest). It needs an unstable flag, which a stable compiler takes when
 # told that it may. tests/sanitize.supp names what it reports wrongly.
 thread_sanitizer() {
@@ -99,7 +100,7 @@ thread_sanitizer() {
   suite thread-sanitizer env RUSTC_BOOTSTRAP=1 \
     RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
     TSAN_OPTIONS="suppressions=$PWD/tests/sanitize.supp halt_on_error=1" \
-    cargo test --lib --target "$host" --target-dir target/tsan -- --test-threads=1 ring:: wait::
+    cargo test --lib --target "$host" --target-dir target/tsan -- --test-threads=1 ring:: wait:: latch::
 }
 
 nothing_left() {
