@@ -57,11 +57,11 @@ fn exercise() -> u64 {
     }
     // What a dead worker cut small blocks from, of which some are still in use, is taken over by who needs more.
     let kept = Channel::create(16, 64).unwrap();
-    let fill = |kept: Channel| (0..5).for_each(|_| kept.send(&[1; 3000]).unwrap());
+    let fill = |kept: Channel| (0..5).for_each(|_| kept.send(&[1; 5000]).unwrap());
     let single = Pool::new(1).unwrap();
     single.submit(fill, kept.clone()).unwrap().get().unwrap();
     assert!(single.map(|_: u8| -> u8 { std::process::abort() }, [0]).is_err());
-    (0..3).for_each(|_| kept.send(&[2; 3000]).unwrap());
+    (0..3).for_each(|_| kept.send(&[2; 5000]).unwrap());
     let after = (0..8).map(|_| kept.recv().unwrap().len() as u64).sum::<u64>();
     inner.close();
     inner.join().unwrap();
