@@ -265,6 +265,15 @@ fn a_cancelled_task_never_runs_and_a_running_one_is_not_cancelled() {
 }
 
 #[test]
+fn a_map_that_has_begun_is_not_cancelled_for_nothing_and_ends_all_the_same() {
+    let (_dragon, pool) = pool(1);
+    let map = pool.chunk(1).map_async(square_slowly, (0..3_000).map(|x| (x, 100))).unwrap();
+    busy_pid(&pool);
+    assert!(!map.cancel(), "its first part runs");
+    assert_eq!(map.get().unwrap_err().kind(), ErrorKind::Cancelled);
+}
+
+#[test]
 fn an_initializer_runs_first_in_every_worker_and_breaks_the_pool_if_it_fails() {
     use std::sync::OnceLock;
     static GREETING: OnceLock<String> = OnceLock::new();

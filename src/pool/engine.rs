@@ -7,7 +7,7 @@
 //! answers that somebody wants a callback for, and tasks that wait for room, are looked after by the
 //! callback thread ([`super::attendant`]) while nobody else waits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
@@ -195,9 +195,15 @@ impl Engine {
     /// Gives up the tasks of one job that have not begun. True if none of them has begun or ever will.
     pub(super) fn cancel(&self, sink: &Arc<dyn Sink>) -> bool {
         let mut state = lock(&self.state);
-        state.flights.backlog.retain(|parcel| !is_same(&parcel.launch.sink, sink));
+        let (gone, stay): (VecDeque<_>, _) =
+            state.flights.backlog.drain(..).partition(|parcel| is_same(&parcel.launch.sink, sink));
+        state.flights.backlog = stay;
         let flying = state.flights.of(sink);
         drop(state);
+        for Parcel { launch, .. } in gone {
+            let error = cancelled(launch.thunk.name());
+            self.deliver(launch, Outcome::Failed(error));
+        }
         // All of them, though one may have begun.
         flying.into_iter().filter(|&ticket| !self.board.cancel(ticket)).count() == 0
     }

@@ -26,6 +26,8 @@ type Listener<R> = Box<dyn FnOnce(&Result<R>) + Send>;
 pub struct Task<R> {
     engine: Arc<Engine>,
     cell: Arc<Cell<R>>,
+    /// What the pool knows its parts by: the cell itself, or what collects a map for it.
+    sink: Arc<dyn Sink>,
     thunk: &'static Thunk,
 }
 
@@ -103,8 +105,8 @@ pub(super) fn decode_one<R: Message>(bytes: &[u8]) -> Result<R> {
 }
 
 impl<R: Send + 'static> Task<R> {
-    pub(super) fn new(engine: Arc<Engine>, cell: Arc<Cell<R>>, thunk: &'static Thunk) -> Task<R> {
-        Task { engine, cell, thunk }
+    pub(super) fn new(engine: Arc<Engine>, cell: Arc<Cell<R>>, sink: Arc<dyn Sink>, thunk: &'static Thunk) -> Task<R> {
+        Task { engine, cell, sink, thunk }
     }
 
     /// Waits for the result.
@@ -181,7 +183,7 @@ impl<R: Send + 'static> Task<R> {
         if self.cell.is_there() {
             return false;
         }
-        let never = self.engine.cancel(&(self.cell.clone() as Arc<dyn Sink>));
+        let never = self.engine.cancel(&self.sink);
         if never {
             let error = cancelled(self.thunk.name());
             self.engine.after(self.cell.clone().settle(Err(error)));

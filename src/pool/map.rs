@@ -138,13 +138,14 @@ impl<'p> Chunked<'p> {
         self.pool.engine.check_open()?;
         let chunk = self.size(items.len())?;
         let cell = Cell::new(&self.pool.engine, |_| Err(Error::new(ErrorKind::Codec, "a map has no single answer")));
-        let task = Task::new(self.pool.engine.clone(), cell.clone(), recipe.thunk());
         if items.is_empty() {
-            self.pool.engine.after(cell.settle(Ok(Vec::new())));
-            return Ok(task);
+            self.pool.engine.after(cell.clone().settle(Ok(Vec::new())));
+            return Ok(Task::new(self.pool.engine.clone(), cell.clone(), cell, recipe.thunk()));
         }
-        let deliver: WhenWhole<R> = Box::new(move |answer| cell.settle(answer));
+        let whole = cell.clone();
+        let deliver: WhenWhole<R> = Box::new(move |answer| whole.settle(answer));
         let sink = MapSink::new(items.len(), chunk, Some(deliver));
+        let task = Task::new(self.pool.engine.clone(), cell, sink.clone(), recipe.thunk());
         for (part, items) in items.chunks(chunk).enumerate() {
             let mut bytes = Vec::new();
             recipe.begin(&mut bytes);

@@ -278,7 +278,7 @@ impl Pool {
         let cell = Cell::new(&self.engine, decode_one::<R>);
         let launch = recipe.launch(cell.clone(), 0, self.retries);
         self.engine.submit(Parcel { launch, bytes });
-        Ok(Task::new(self.engine.clone(), cell, recipe.thunk()))
+        Ok(Task::new(self.engine.clone(), cell.clone(), cell, recipe.thunk()))
     }
 
     /// The workers at this moment.
