@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::channel::ChannelError;
+use crate::codec::Undecoded;
 use crate::mm::MemError;
 use crate::services::ServiceError;
 use crate::task::{Failure, TaskError};
@@ -67,6 +68,8 @@ pub enum ErrorKind {
     NotFound,
     /// The name is taken.
     Exists,
+    /// The object carries values of another type, or is of another kind, than was asked for.
+    WrongType,
     /// The operating system refused something else.
     Io,
     /// The barrier is broken until it is reset.
@@ -108,6 +111,12 @@ impl Error {
     /// The time was up, or nothing could be done without waiting.
     pub fn is_timeout(&self) -> bool {
         matches!(self.0.kind, ErrorKind::TimedOut | ErrorKind::Full | ErrorKind::Empty)
+    }
+
+    /// The bytes of a message that could not be read as its type: it was taken out, and this is what is left of it.
+    pub fn undecoded(&self) -> Option<&[u8]> {
+        let source = self.0.source.as_ref()?.downcast_ref::<Undecoded>()?;
+        Some(source.bytes())
     }
 
     /// The object was closed.
@@ -163,7 +172,9 @@ fn memory_kind(error: &MemError) -> ErrorKind {
         MemError::NoSuchName { .. } => ErrorKind::NotFound,
         MemError::LargerThanSegment { .. } => ErrorKind::TooLarge,
         MemError::BadConfig { .. } => ErrorKind::InvalidArgument,
-        MemError::TooManyProcesses { .. } | MemError::TooManyObjects { .. } => ErrorKind::ResourceLimit,
+        MemError::TooManyProcesses { .. } | MemError::TooManyObjects { .. } | MemError::TooManyHolds { .. } => {
+            ErrorKind::ResourceLimit
+        }
         MemError::ObjectGone { .. } => ErrorKind::NotFound,
         MemError::WrongKind { .. } => ErrorKind::BadHandle,
         MemError::BadHandle { .. } => ErrorKind::BadHandle,
@@ -181,6 +192,7 @@ impl From<ChannelError> for Error {
             ChannelError::Memory(memory) | ChannelError::Lost { source: memory, .. } => memory_kind(memory),
             ChannelError::Shape { .. } => ErrorKind::InvalidArgument,
             ChannelError::TooLarge { .. } => ErrorKind::TooLarge,
+            ChannelError::AtLimit { .. } | ChannelError::TooLong { .. } => ErrorKind::OutOfMemory,
             _ => ErrorKind::Io,
         };
         Error::with_source(kind, "", source)

@@ -29,6 +29,19 @@ pub(crate) struct ObjectId {
     pub(crate) generation: u32,
 }
 
+impl ObjectId {
+    /// As one word that is never zero.
+    pub(crate) fn to_word(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index + 1)
+    }
+
+    /// From such a word.
+    pub(crate) fn from_word(word: u64) -> Option<ObjectId> {
+        let index = (word as u32).checked_sub(1)?;
+        Some(ObjectId { index, generation: (word >> 32) as u32 })
+    }
+}
+
 /// Unpredictable name of a job on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct JobId(pub(crate) u64);

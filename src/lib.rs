@@ -31,6 +31,8 @@ mod wait;
 // floor 2: one node; functions; the language
 mod channel;
 mod latch;
+pub mod codec;
+mod names;
 mod task;
 mod wire;
 // floor 4: what a node does for its processes
@@ -40,13 +42,17 @@ mod error;
 mod runtime;
 // floor 6: what users type
 mod pool;
+mod queue;
+mod select;
 mod shared;
 pub mod sync;
 
 pub use error::{Error, ErrorKind, Result};
 pub use mm::{Backing, HugePages};
 pub use pool::{Chunked, Pool, PoolBuilder, Stream, Task, WorkerInfo, WorkerState};
+pub use queue::{GetManyError, Iter, PutError, Queue, QueueBuilder};
 pub use runtime::{Builder, Event, Events, MemoryStats, NodeId, Runtime, Stats, builder, init, run};
+pub use select::{Selector, Source};
 pub use shared::{Allocation, Channel, Loan, MemoryPool, Received};
 pub use sync::{Array, Barrier, Condvar, Lock, RwLock, Semaphore, Value};
 pub use wire::Message;

@@ -54,6 +54,25 @@ pub enum ChannelError {
         /// What cannot be read.
         what: &'static str,
     },
+    /// A chain has as much in it as it may have.
+    #[error(
+        "the queue is at its memory limit: asked for {asked} bytes with {in_use} bytes in use of {limit}; take something \
+         out, or set a higher `memory_limit`"
+    )]
+    AtLimit {
+        /// Bytes asked for.
+        asked: u64,
+        /// Bytes in use.
+        in_use: u64,
+        /// Bytes that may be.
+        limit: u64,
+    },
+    /// A chain has as many pieces as it can have.
+    #[error("the queue has {pieces} pieces, which is the most there can be; take something out")]
+    TooLong {
+        /// How many.
+        pieces: u64,
+    },
     /// No memory for the message.
     #[error(transparent)]
     Memory(#[from] MemError),

@@ -2,33 +2,38 @@
 //!
 //! ```text
 //! block   0     magic    u64   what this is, and the version of this drawing
-//!         8     capacity u64   slots, a power of two
+//!         8     capacity u64   most messages; slots are the next power of two
 //!         16    body     u64   bytes of a slot's body
 //!         24    closed   u32   0 or 1
+//!         28    tallied  u32   0 or 1: whether there is a tally
+//!         32    label    u64   what it is for; 0: plain bytes
 //!         128   readers        WaitCell: who waits for messages
 //!         256   writers        WaitCell: who waits for room
 //!         384   ring           crate::ring::Geometry
+//!         then  tally          if there is one: tally.rs
 //!
 //! body    0     len      u32   bytes of the message, if it is in the slot
-//!         4     kind     u32   1: here, 2: in a block
+//!         4     kind     u32   1: here, 2: in a block; + 256: it holds objects, see `cargo.rs`
 //!         8     the message, or the handle of its block
 //! ```
 
 use std::ptr::NonNull;
 
 use super::error::ChannelError;
+use super::tally::Tally;
 use crate::mm::Handle;
 use crate::prim::{AtomicU32, AtomicU64};
 use crate::ring::{Geometry, Mapped, Ring};
 use crate::wait::WaitCell;
 
-const MAGIC: u64 = u64::from_le_bytes(*b"drgchan\x01");
+const MAGIC: u64 = u64::from_le_bytes(*b"drgchan\x02");
 const READERS: usize = 128;
 const WRITERS: usize = 256;
 const RING: usize = 384;
 
 const IN_SLOT: u32 = 1;
 const IN_BLOCK: u32 = 2;
+const WITH_CARGO: u32 = 256;
 
 #[repr(C)]
 struct Head {
@@ -36,6 +41,8 @@ struct Head {
     capacity: u64,
     body: u64,
     closed: AtomicU32,
+    tallied: u32,
+    label: u64,
 }
 
 /// What a slot begins with.
@@ -50,13 +57,17 @@ struct Label {
 const _: () = assert!(size_of::<Head>() <= READERS && size_of::<AtomicU64>() == 8);
 const _: () = assert!(size_of::<Label>() == 8);
 
-/// The shape of one channel.
+/// The shape of one channel, and what it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
     geometry: Geometry,
+    capacity: u64,
+    tallied: bool,
+    label: u64,
 }
 
 impl Layout {
+    /// Room for exactly `capacity` messages.
     pub(super) fn new(capacity: usize, inline: usize) -> Result<Layout, ChannelError> {
         let shape = |why| ChannelError::Shape { capacity, inline, why };
         if capacity == 0 {
@@ -64,11 +75,34 @@ impl Layout {
         }
         let body = inline.max(Handle::SIZE).saturating_add(size_of::<Label>());
         let geometry = Geometry::new(capacity, body).ok_or(shape("that is more than a channel can have"))?;
-        Ok(Layout { geometry })
+        Ok(Layout { geometry, capacity: capacity as u64, tallied: false, label: 0 })
+    }
+
+    /// The same with a tally, or without.
+    pub(super) fn tallied(self, tallied: bool) -> Layout {
+        Layout { tallied, ..self }
+    }
+
+    /// The same for a purpose.
+    pub(super) fn labelled(self, label: u64) -> Layout {
+        Layout { label, ..self }
+    }
+
+    pub(super) fn label(self) -> u64 {
+        self.label
     }
 
     pub(super) fn bytes(self) -> usize {
+        self.tally_at() + if self.tallied { Tally::WORDS * size_of::<u64>() } else { 0 }
+    }
+
+    fn tally_at(self) -> usize {
         RING + self.geometry.bytes()
+    }
+
+    /// Where the words of the tally begin, in words of the block, if there is one.
+    pub(super) fn tally(self) -> Option<usize> {
+        self.tallied.then_some(self.tally_at() / size_of::<u64>())
     }
 
     pub(super) fn inline(self) -> usize {
@@ -78,11 +112,18 @@ impl Layout {
     /// # Safety
     /// `base` is the start of `self.bytes()` bytes, aligned to a cache line, that nobody else uses.
     pub(super) unsafe fn initialise(self, base: NonNull<u8>) {
-        // SAFETY: all within the promised bytes. Zero bytes are fresh wait cells.
+        // SAFETY: all within the promised bytes. Zero bytes are fresh wait cells, and a fresh tally.
         unsafe {
             base.write_bytes(0, RING);
-            let (capacity, body) = (self.geometry.capacity(), self.geometry.body() as u64);
-            base.cast::<Head>().write(Head { magic: MAGIC, capacity, body, closed: AtomicU32::new(0) });
+            base.cast::<Head>().write(Head {
+                magic: MAGIC,
+                capacity: self.capacity,
+                body: self.geometry.body() as u64,
+                closed: AtomicU32::new(0),
+                tallied: u32::from(self.tallied),
+                label: self.label,
+            });
+            base.add(self.tally_at()).write_bytes(0, self.bytes() - self.tally_at());
             Ring::<Mapped>::initialise(&Mapped::new(base.add(RING), self.geometry), 0);
         }
     }
@@ -95,15 +136,14 @@ impl Layout {
         if len < RING {
             return None;
         }
-        // SAFETY: long enough; these three are never written again.
-        let (magic, capacity, body) = unsafe {
+        // SAFETY: long enough; these are never written again.
+        let (magic, capacity, body, tallied, label) = unsafe {
             let head = base.cast::<Head>().as_ptr();
-            ((*head).magic, (*head).capacity, (*head).body)
+            ((*head).magic, (*head).capacity, (*head).body, (*head).tallied, (*head).label)
         };
         let geometry = Geometry::new(usize::try_from(capacity).ok()?, usize::try_from(body).ok()?)?;
-        let layout = Layout { geometry };
+        let layout = Layout { geometry, capacity, tallied: tallied == 1, label };
         let sound = magic == MAGIC
-            && geometry.capacity() == capacity
             && geometry.body() as u64 == body
             && geometry.body() >= size_of::<Label>() + Handle::SIZE
             && layout.bytes() <= len;
@@ -115,7 +155,7 @@ impl Layout {
     pub(super) unsafe fn parts(self, base: NonNull<u8>) -> (Ring<Mapped>, Shared) {
         // SAFETY: the caller's promise; the offsets are within the block.
         let ring = Ring::new(unsafe { Mapped::new(base.add(RING), self.geometry) });
-        (ring, Shared { base })
+        (ring.with_limit(self.capacity), Shared { base })
     }
 }
 
@@ -182,6 +222,26 @@ pub(super) unsafe fn label_block(body: NonNull<u8>, handle: Handle) {
     }
 }
 
+/// Notes in a slot's label that the message holds objects.
+///
+/// # Safety
+/// `body` is that of a claimed slot with a label, which is the caller's alone.
+#[cold]
+pub(super) unsafe fn label_cargo(body: NonNull<u8>) {
+    // SAFETY: the caller's promise.
+    unsafe { (*body.cast::<Label>().as_ptr()).kind |= WITH_CARGO };
+}
+
+/// Whether a message holds objects.
+///
+/// # Safety
+/// `body` is that of a slot of a ring of channel messages that nobody writes.
+#[inline]
+pub(super) unsafe fn has_cargo(body: NonNull<u8>) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { body.cast::<Label>().read() }.kind & WITH_CARGO != 0
+}
+
 /// Reads a slot whose bytes may be anything.
 ///
 /// # Safety
@@ -192,7 +252,7 @@ pub(super) unsafe fn read_label<'a>(body: NonNull<u8>, inline: usize) -> Labelle
     unsafe {
         let label = body.cast::<Label>().read();
         let bytes = body.add(size_of::<Label>());
-        match label.kind {
+        match label.kind & !WITH_CARGO {
             IN_SLOT if label.len as usize <= inline => {
                 Labelled::Here(std::slice::from_raw_parts(bytes.as_ptr(), label.len as usize))
             }

@@ -9,6 +9,8 @@
 //! What a death leaves, [`repair`] mends. A message is lost only if its receiver died after it had freed the
 //! slot; it comes again if the receiver died before.
 
+mod cargo;
+mod chain;
 mod error;
 mod layout;
 mod message;
@@ -18,22 +20,26 @@ mod pipe;
 mod receive;
 mod repair;
 mod send;
+mod tally;
 #[cfg(all(test, not(feature = "shuttle")))]
 mod tests;
 
+pub(crate) use chain::Chain;
 pub use error::ChannelError;
 pub(crate) use message::{Message, Payload};
 pub(crate) use repair::{Repairs, repair};
+pub(crate) use send::Letter;
 
 use std::{cell::Cell, sync::Arc};
 
 use crate::id::{ObjectId, ProcId};
-use crate::mm::{Block, Kind, Memory, Object, Remains};
+use crate::mm::{Block, Kind, Memory, Object};
 use crate::ring::{Mapped, Ring};
 use crate::time::Deadline;
-use crate::wait::{Patience, TimedOut, wait_until};
+use crate::wait::{Patience, TimedOut, WaitCell, wait_until};
 use layout::{Layout, Shared};
 use pipe::Pipe;
+use tally::Tally;
 
 /// A channel as this process has it open. Clones are the same channel; the last to be dropped, in
 /// whichever process, frees it with all that is still in it.
@@ -44,6 +50,9 @@ struct Inner {
     ring: Ring<Mapped>,
     shared: Shared,
     inline: usize,
+    label: u64,
+    /// Where the tally begins in the object's words, if there is one.
+    tally: Option<usize>,
     me: ProcId,
     /// `Some` until it is dropped. Last, since the others point into it.
     object: Option<Object>,
@@ -53,7 +62,20 @@ impl Channel {
     /// A new channel for `capacity` messages (rounded up to a power of two), that carries messages of up to `inline`
     /// bytes without a block (rounded up to whole cache lines).
     pub(crate) fn create(memory: &Arc<Memory>, capacity: usize, inline: usize) -> Result<Channel, ChannelError> {
-        let layout = Layout::new(capacity, inline)?;
+        // What is no capacity stays none.
+        let rounded = capacity.max(1).checked_next_power_of_two().filter(|_| capacity > 0).unwrap_or(capacity);
+        Channel::create_for(memory, rounded, inline, 0, false)
+    }
+
+    /// A new channel for exactly `capacity` messages, which is for what `label` says, with a tally or without.
+    pub(crate) fn create_for(
+        memory: &Arc<Memory>,
+        capacity: usize,
+        inline: usize,
+        label: u64,
+        tallied: bool,
+    ) -> Result<Channel, ChannelError> {
+        let layout = Layout::new(capacity, inline)?.labelled(label).tallied(tallied);
         let block = memory.alloc(layout.bytes())?;
         // SAFETY: the block has that many bytes, aligned to a cache line, and nobody else knows it.
         unsafe { layout.initialise(block.ptr()) };
@@ -77,10 +99,19 @@ impl Channel {
         // SAFETY: `layout` fits the object, which stays mapped as long as `Inner` holds it.
         let (ring, shared) = unsafe { layout.parts(object.ptr()) };
         let me = object.memory().me();
-        Channel(Arc::new(Inner { ring, shared, inline: layout.inline(), me, object: Some(object) }))
+        Channel(Arc::new(Inner {
+            ring,
+            shared,
+            inline: layout.inline(),
+            label: layout.label(),
+            tally: layout.tally(),
+            me,
+            object: Some(object),
+        }))
     }
 
-    fn object(&self) -> &Object {
+    /// The object of shared memory that it is.
+    pub(crate) fn object(&self) -> &Object {
         // It is taken out when the last clone is dropped, and this is one.
         self.0.object.as_ref().expect("held until dropped")
     }
@@ -106,9 +137,39 @@ impl Channel {
         self.object().id()
     }
 
+    /// What it is for.
+    pub(crate) fn label(&self) -> u64 {
+        self.0.label
+    }
+
     /// How many messages fit.
     pub(crate) fn capacity(&self) -> usize {
-        self.0.ring.capacity() as usize
+        self.0.ring.limit() as usize
+    }
+
+    fn tally(&self) -> Option<Tally<'_>> {
+        self.0.tally.map(|at| Tally::in_words(&self.object().words()[at..]))
+    }
+
+    /// Declares a message done that was taken out. False if there is none that could be; none if nobody counts.
+    pub(crate) fn declare_done(&self) -> Option<bool> {
+        self.tally().map(|tally| tally.declare(self.0.me, || self.0.ring.all_done()))
+    }
+
+    /// Waits until every message was taken out and declared done; none if nobody counts.
+    pub(crate) fn wait_done(&self, deadline: Deadline) -> Option<Result<(), ChannelError>> {
+        self.tally().map(|tally| tally.wait(deadline, || self.0.ring.all_done()))
+    }
+
+    /// Where those sleep who wait for messages.
+    pub(crate) fn readers(&self) -> &WaitCell {
+        self.0.shared.readers()
+    }
+
+    /// Whether there is something to receive, or will never be.
+    pub(crate) fn is_ready(&self) -> bool {
+        let pipe = self.pipe();
+        pipe.ring.readable() || pipe.is_closed()
     }
 
     /// About how many messages wait.
@@ -175,29 +236,8 @@ impl Channel {
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Some(remains) = self.object.take().and_then(Object::release) {
-            bury(remains);
+            cargo::bury(remains);
         }
-    }
-}
-
-/// Frees what is left of an object that nobody has open any more; of a channel, also the blocks in it.
-fn bury(remains: Remains) {
-    if !remains.is(Kind::Channel) {
-        return;
-    }
-    let memory = remains.memory();
-    let Ok(base) = memory.resolve(remains.handle()) else {
-        return;
-    };
-    // SAFETY: a live block of that many bytes; `remains` keeps it.
-    let Some(layout) = (unsafe { Layout::read(base, remains.handle().len as usize) }) else {
-        return;
-    };
-    // SAFETY: `layout` fits the block, which `remains` keeps longer than `ring` is used.
-    let (ring, _) = unsafe { layout.parts(base) };
-    for handle in layout::pending_blocks(&ring) {
-        // One that cannot be taken over was freed by its receiver, who died before it said so.
-        drop(memory.take_over(handle));
     }
 }
 

@@ -132,7 +132,7 @@ impl<'a, S: Store> Pipe<'a, S> {
 
     /// "Empty" is not quite true while somebody is about to publish the next message: those
     /// behind it may be there already. So even one who will not wait looks a little longer.
-    fn take_in_progress(&self) -> Result<Incoming<'a, S>, Refusal> {
+    pub(super) fn take_in_progress(&self) -> Result<Incoming<'a, S>, Refusal> {
         for _ in 0..LOOKS_AT_PROGRESS {
             match self.ring.outlook() {
                 Outlook::Empty => break,
@@ -158,6 +158,10 @@ impl<S: Store> Outgoing<'_, S> {
     #[inline]
     pub(super) fn body(&mut self) -> std::ptr::NonNull<u8> {
         self.writing.as_mut().expect("until it is sent").body()
+    }
+
+    pub(super) fn position(&self) -> u64 {
+        self.writing.as_ref().expect("until it is sent").position()
     }
 
     #[inline]

@@ -2,7 +2,9 @@
 
 use super::layout::{self, Labelled};
 use super::pipe::{Incoming, Refusal};
-use super::{Channel, ChannelError, Message, Payload, patiently};
+use super::tally::Tally;
+use super::{Channel, ChannelError, Message, Payload, cargo, patiently};
+use crate::id::ProcId;
 use crate::ring::Mapped;
 use crate::time::Deadline;
 use crate::wait::Patience;
@@ -37,6 +39,43 @@ impl Channel {
         self.open_message(incoming, take)
     }
 
+    /// Receives the next message into `take`, as [`Channel::recv_with`] does, with what this thread has learnt about
+    /// waiting.
+    #[inline]
+    pub(crate) fn receive<R>(
+        &self,
+        deadline: Deadline,
+        take: impl FnOnce(Payload<'_>) -> R,
+    ) -> Result<R, ChannelError> {
+        let pipe = self.pipe();
+        let taken = match pipe.try_take() {
+            Some(taken) => taken,
+            None => patiently(|patience| pipe.take(patience, deadline, &|| false)),
+        };
+        let incoming = taken.map_err(|refusal| refusal.of_receive(deadline))?;
+        self.open_message(incoming, |_, payload| take(payload))
+    }
+
+    /// Receives into `take` if there is a message. If there is none, `take` stays; `Empty` or `Closed` says why.
+    /// With a tally of somebody else, for a process, it is counted there.
+    pub(super) fn receive_for<R, F: FnOnce(Payload<'_>) -> R>(
+        &self,
+        take: &mut Option<F>,
+        tally: Option<(Tally<'_>, ProcId)>,
+    ) -> Result<R, ChannelError> {
+        let pipe = self.pipe();
+        let taken = pipe.try_take().unwrap_or_else(|| pipe.take_in_progress());
+        let incoming = taken.map_err(|refusal| refusal.of_receive(Deadline::Now))?;
+        let Some(take) = take.take() else {
+            return Err(ChannelError::Garbled { what: "a receipt that was given already" });
+        };
+        self.open_message(incoming, |_, payload| {
+            let taken = take(payload);
+            tally.inspect(|(tally, me)| tally.take(*me));
+            taken
+        })
+    }
+
     #[inline]
     fn open_message<R>(
         &self,
@@ -58,7 +97,15 @@ impl Channel {
             Labelled::Garbled => Err(ChannelError::Garbled { what: "a message" }),
         };
         mark!("channel.receive.taken");
+        // SAFETY: as above.
+        let with_cargo = unsafe { layout::has_cargo(incoming.body()) };
+        if let Some(tally) = self.tally().filter(|_| result.is_ok()) {
+            tally.take(self.0.me);
+        }
         incoming.free();
+        if with_cargo {
+            cargo::unload(self, position);
+        }
         result
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{Channel, bury, layout};
+use super::{Chain, Channel, cargo, layout};
 use crate::id::{ObjectId, ProcId};
 use crate::mm::{Kind, Memory};
 
@@ -37,13 +37,23 @@ pub(crate) fn repair(memory: &Arc<Memory>, dead: ProcId) -> Repairs {
         referenced.extend(layout::pending_blocks(&channel.0.ring));
     }
     mark!("channel.repair.collected");
+    cargo::sweep(memory, dead);
     repairs.blocks = memory.reclaim_blocks(dead, &referenced).blocks;
     mark!("channel.repair.reclaimed");
-    memory.release_objects_of(dead).into_iter().for_each(bury);
+    memory.release_objects_of(dead).into_iter().for_each(cargo::bury);
     mark!("channel.repair.released");
     for channel in &channels {
         channel.0.shared.readers().heal();
         channel.0.shared.writers().heal();
+        if let Some(tally) = channel.tally() {
+            tally.settle(dead);
+            tally.cell().heal();
+        }
+    }
+    for (id, _) in memory.objects(Kind::Chain) {
+        if let Ok(chain) = Chain::open(memory, id) {
+            chain.mend(dead);
+        }
     }
     mark!("channel.repair.healed");
     repairs

@@ -2,9 +2,55 @@
 
 use super::pipe::{Outgoing, Refusal};
 use super::{Channel, ChannelError, layout, patiently};
-use crate::mm::Block;
+use crate::id::ObjectId;
+use crate::mm::{Block, Claim, Object};
 use crate::ring::Mapped;
 use crate::time::Deadline;
+
+/// A message with all that it needs, until there is a slot for it.
+pub(crate) struct Letter<'a, F> {
+    len: usize,
+    fill: Option<F>,
+    cargo: &'a [Object],
+    /// Of the cargo, what need not be held.
+    spared: Option<ObjectId>,
+    block: Option<Block>,
+    claims: Vec<Claim>,
+}
+
+impl<'a, F: FnOnce(&mut [u8])> Letter<'a, F> {
+    /// A message of `len` bytes, which `fill` writes, that keeps the objects of `cargo` alive until it was received.
+    pub(crate) fn new(len: usize, cargo: &'a [Object], fill: F) -> Letter<'a, F> {
+        Letter { len, fill: Some(fill), cargo, spared: None, block: None, claims: Vec::new() }
+    }
+
+    /// How many bytes it has.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// An object that keeps itself alive would live for ever; who receives the message has it open anyway.
+    pub(super) fn spare(&mut self, object: ObjectId) {
+        self.spared = Some(object);
+    }
+
+    /// Gets what may fail or take long before there is a slot, which would hold up others.
+    fn prepare(&mut self, channel: &Channel) -> Result<(), ChannelError> {
+        if self.len > channel.inline_capacity()
+            && let Some(fill) = self.fill.take()
+        {
+            let mut block = channel.loan(self.len)?;
+            fill(&mut block.as_mut_slice()[..self.len]);
+            self.block = Some(block);
+        }
+        for object in std::mem::take(&mut self.cargo) {
+            if object.id() != channel.id() && Some(object.id()) != self.spared {
+                self.claims.push(channel.memory().claim_hold(object)?);
+            }
+        }
+        Ok(())
+    }
+}
 
 impl Channel {
     /// Sends a copy of the bytes. Returns the message's position.
@@ -63,6 +109,36 @@ impl Channel {
         // SAFETY: the claimed slot is ours alone until it is sent.
         unsafe { layout::label_block(outgoing.body(), handle) };
         mark!("channel.send_block.filled");
+        Ok(outgoing.send())
+    }
+
+    /// Sends a letter. One that cannot be sent can be tried again, here or at another channel.
+    pub(crate) fn post<F: FnOnce(&mut [u8])>(
+        &self,
+        letter: &mut Letter<'_, F>,
+        deadline: Deadline,
+    ) -> Result<u64, ChannelError> {
+        letter.prepare(self)?;
+        let mut outgoing = self.claim(deadline)?;
+        mark!("channel.post.claimed");
+        let body = outgoing.body();
+        match (letter.block.take(), letter.fill.take()) {
+            (Some(block), _) => {
+                let handle = block.into_handle().with_len(letter.len as u64);
+                // SAFETY: the claimed slot is ours alone until it is sent.
+                unsafe { layout::label_block(body, handle) };
+            }
+            // SAFETY: as above, and `prepare` saw to it that the slot has `len` bytes, or there is a block.
+            (None, Some(fill)) => fill(unsafe { layout::label_here(body, letter.len) }),
+            (None, None) => return Err(ChannelError::Garbled { what: "a letter that was sent already" }),
+        }
+        mark!("channel.post.filled");
+        if !letter.claims.is_empty() {
+            // SAFETY: as above, and it has its label.
+            unsafe { layout::label_cargo(body) };
+            letter.claims.drain(..).for_each(|claim| claim.bind(self.id(), outgoing.position()));
+            mark!("channel.post.bound");
+        }
         Ok(outgoing.send())
     }
 

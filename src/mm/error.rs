@@ -82,6 +82,12 @@ pub enum MemError {
         /// Size of the table.
         most: u32,
     },
+    /// The table of holds is full.
+    #[error("{most} handles are on their way in messages already, which is the most there can be; receive some first")]
+    TooManyHolds {
+        /// Size of the table.
+        most: u32,
+    },
     /// A process tried to take a place that was not kept for it.
     #[error("place {place} of the process table was not reserved for this process")]
     NotReserved {

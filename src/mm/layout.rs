@@ -8,7 +8,9 @@
 //!        0  Header                  4 KiB                 0  heap
 //!   0x1000  process table   1024 x   64 B
 //!  0x11000  object table   32768 x  192 B
-//! 0x611000  heap
+//! 0x611000  table of holds  65536 x   32 B
+//! 0x811000  names            4096 x  128 B
+//! 0x891000  heap
 //!
 //! heap (also that of a MemoryPool, inside one block)
 //!        0  HeapHeader               64 B
@@ -34,7 +36,7 @@ use crate::prim::{AtomicU32, AtomicU64};
 /// First eight bytes of every memory file of ours.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"dragonMM");
 /// Changes with everything that is drawn above.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 pub(super) const PAGE: u64 = 4096;
 /// What large blocks and slabs are made of.
@@ -51,12 +53,20 @@ pub(super) const LIMIT_MIN: u64 = 1 << 20;
 pub(super) const PROCESSES: u32 = 1024;
 /// Most shared objects of a job on a node.
 pub(super) const OBJECTS: u32 = 32768;
+/// Most holds of objects by objects.
+pub(super) const HOLDS: u32 = 65536;
+/// Most objects of a job on a node that have a name.
+pub(super) const NAMES: u32 = 4096;
+/// Words of a name's entry.
+pub(super) const NAME_WORDS: usize = 16;
 /// Words of a set of processes.
 pub(super) const HOLDER_WORDS: usize = PROCESSES as usize / 64;
 
 pub(super) const PROCESS_TABLE_AT: u64 = PAGE;
 pub(super) const OBJECT_TABLE_AT: u64 = PROCESS_TABLE_AT + PROCESSES as u64 * size_of::<ProcessSlot>() as u64;
-pub(super) const HEAP_AT: u64 = OBJECT_TABLE_AT + OBJECTS as u64 * size_of::<ObjectEntry>() as u64;
+pub(super) const HOLD_TABLE_AT: u64 = OBJECT_TABLE_AT + OBJECTS as u64 * size_of::<ObjectEntry>() as u64;
+pub(super) const NAMES_AT: u64 = HOLD_TABLE_AT + HOLDS as u64 * size_of::<HoldEntry>() as u64;
+pub(super) const HEAP_AT: u64 = NAMES_AT + NAMES as u64 * NAME_WORDS as u64 * 8;
 
 /// The head of segment 0. The first part is written once, before anybody else can see the file.
 #[repr(C)]
@@ -80,9 +90,22 @@ pub(super) struct Header {
     pub(super) objects_committed: AtomicU32,
     /// Where to look for a free object entry first.
     pub(super) objects_hint: AtomicU32,
+    /// The same of the table of holds.
+    pub(super) holds_used: AtomicU32,
+    pub(super) holds_committed: AtomicU32,
+    pub(super) holds_hint: AtomicU32,
+    /// Entries of names whose pages are committed.
+    pub(super) names_committed: AtomicU32,
+    /// The lock of the names: see `names`.
+    pub(super) names_lock: Lines,
     /// Processes that read slabs which are not theirs just now (see `heap/scan.rs`).
     pub(super) scanners: [AtomicU64; HOLDER_WORDS],
 }
+
+/// Two cache lines of words.
+#[repr(C, align(64))]
+#[derive(Default)]
+pub(super) struct Lines(pub(super) [AtomicU64; 16]);
 
 /// One process of the job on this node.
 #[repr(C)]
@@ -102,11 +125,22 @@ pub(super) struct ObjectEntry {
     pub(super) kind: AtomicU32,
     /// Not zero: it lives on though nobody has it open.
     pub(super) kept: AtomicU32,
-    pub(super) reserved: [u32; 6],
+    /// Not zero: other objects hold it, or once did.
+    pub(super) held: AtomicU32,
+    pub(super) reserved: [u32; 5],
     /// The handle of its block; the offset is written last and cleared first.
     pub(super) handle: [AtomicU64; 3],
     /// The processes that have it open.
     pub(super) holders: [AtomicU64; HOLDER_WORDS],
+}
+
+/// One object that keeps another alive: see `holds.rs`.
+#[repr(C)]
+pub(super) struct HoldEntry {
+    pub(super) word: AtomicU64,
+    pub(super) held: AtomicU64,
+    pub(super) by: AtomicU64,
+    pub(super) tag: AtomicU64,
 }
 
 /// The head of a heap.
@@ -137,10 +171,12 @@ const _: () = {
     assert!(size_of::<Header>() <= PAGE as usize);
     assert!(size_of::<ProcessSlot>() == 64);
     assert!(size_of::<ObjectEntry>() == 192);
+    assert!(size_of::<HoldEntry>() == 32);
     assert!(size_of::<HeapHeader>() == 64);
     assert!(size_of::<SlabHeader>() == 64);
     assert!(OBJECT_TABLE_AT == 0x1_1000);
-    assert!(HEAP_AT == 0x61_1000);
+    assert!(HOLD_TABLE_AT == 0x61_1000);
+    assert!(HEAP_AT == 0x89_1000);
     assert!(HEAP_AT.is_multiple_of(PAGE));
     assert!(HEAP_AT + 4 * UNIT < SEGMENT_SIZE_MIN);
 };

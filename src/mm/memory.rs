@@ -404,6 +404,11 @@ fn first_header(facts: &Facts, job: u64) -> Header {
         objects_used: 0.into(),
         objects_committed: 0.into(),
         objects_hint: 0.into(),
+        holds_used: 0.into(),
+        holds_committed: 0.into(),
+        holds_hint: 0.into(),
+        names_committed: 0.into(),
+        names_lock: Default::default(),
         scanners: Default::default(),
     }
 }

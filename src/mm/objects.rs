@@ -6,7 +6,7 @@
 //! then looks at the bits; all four steps are in one total order (SeqCst), so that one of them sees the
 //! other. Dying can be taken back; Burying cannot. The death of a process counts as clearing its bits.
 
-use std::{collections::HashMap, ptr::NonNull, sync::Arc, sync::MutexGuard, sync::PoisonError};
+use std::{collections::HashMap, ptr::NonNull, sync::Arc, sync::MutexGuard, sync::PoisonError, thread, time::Duration};
 
 use crate::id::ObjectId;
 use crate::id::ProcId;
@@ -21,7 +21,7 @@ use crate::mm::memory::Memory;
 use crate::mm::pool;
 use crate::prim::AtomicU64;
 use crate::prim::Ordering;
-use crate::prim::spin_loop;
+use crate::time::Deadline;
 
 /// What an object is to the floors above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,6 +49,8 @@ pub(crate) enum Kind {
     Value = 10,
     /// A row of values of a plain type.
     Array = 11,
+    /// A chain of channels, which is one without a bound.
+    Chain = 16,
 }
 
 /// A state: `generation:32 | by:16 | state:16`.
@@ -94,7 +96,7 @@ impl Word {
 }
 
 /// How long one who opens waits for one who is in two minds about ending it.
-const PATIENCE: usize = 10_000;
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Entries whose pages are committed at once.
 const COMMIT_ENTRIES: u32 = 128;
 
@@ -177,6 +179,12 @@ impl Object {
         memory.entry(self.id().index).kept.store(u32::from(kept), Ordering::SeqCst);
     }
 
+    /// From now on whoever would end it looks at the table of holds first.
+    pub(super) fn expect_holds(&self) {
+        // SeqCst: as a holder's bit, with the same partner; before the hold is there.
+        self.memory().entry(self.id().index).held.store(1, Ordering::SeqCst);
+    }
+
     /// Drops this reference. If it was the last one anywhere, what remains of the object.
     pub(crate) fn release(self) -> Option<Remains> {
         let mut held = Arc::into_inner(self.0)?;
@@ -195,7 +203,6 @@ impl Drop for Held {
 
 impl Remains {
     /// The name it had.
-    #[cfg(test)]
     pub(crate) fn id(&self) -> ObjectId {
         self.id
     }
@@ -249,6 +256,7 @@ impl Memory {
         mark!("object.building");
         entry.kind.store(kind as u32, Ordering::Relaxed);
         entry.kept.store(0, Ordering::Relaxed);
+        entry.held.store(0, Ordering::Relaxed);
         let (_, at, handle) = block.into_parts();
         write_handle(entry, handle);
         mark!("object.named");
@@ -339,6 +347,7 @@ impl Memory {
     /// nobody has open any more is returned, and freed when the caller drops it.
     pub(crate) fn release_objects_of(self: &Arc<Self>, dead: ProcId) -> Vec<Remains> {
         pool::end_local_to(self, dead);
+        self.forget_claims_of(dead);
         let mut ended = Vec::new();
         let indices: Vec<u32> = self.entries().map(|(index, _)| index).collect();
         for index in indices {
@@ -411,12 +420,13 @@ impl Memory {
     fn hold(&self, entry: &ObjectEntry, generation: u32) -> bool {
         self.set_holder(entry);
         mark!("object.bit_set");
-        for _ in 0..PATIENCE {
+        let deadline = Deadline::after(PATIENCE);
+        loop {
             let word = read(entry);
             match word.state() {
                 State::Live if word.generation() == generation => return true,
                 // In two minds: our bit decides it, unless the holders were looked at before.
-                State::Dying if word.generation() == generation => spin_loop(),
+                State::Dying if word.generation() == generation && !deadline.passed() => thread::yield_now(),
                 _ => break,
             }
         }
@@ -439,17 +449,32 @@ impl Memory {
         self.end_if_unheld(id.index)
     }
 
+    /// As [`Memory::end_if_unheld`], if it still is this object.
+    pub(super) fn end_if_unheld_as(self: &Arc<Self>, id: ObjectId) -> Option<Remains> {
+        let same = read(self.entry(id.index)).generation() == id.generation;
+        same.then(|| self.end_if_unheld(id.index)).flatten()
+    }
+
+    /// Whether the object is there: built, and not ended.
+    pub(crate) fn is_live(&self, id: ObjectId) -> bool {
+        // Acquire: partner of the release in `free_entry`.
+        let used = self.facts.header().objects_used.load(Ordering::Acquire).min(layout::OBJECTS);
+        let word = (id.index < used).then(|| read(self.entry(id.index)));
+        // One in two minds counts: it may well live on.
+        word.is_some_and(|word| word.generation() == id.generation && matches!(word.state(), State::Live | State::Dying))
+    }
+
     /// Ends an object that nobody has open. Several may try; one wins.
     fn end_if_unheld(self: &Arc<Self>, index: u32) -> Option<Remains> {
         let entry = self.entry(index);
         loop {
             let word = read(entry);
             let dying = word.to(State::Dying, self.me());
-            if is_held(entry) || word.state() != State::Live || !swap(entry, word, dying) {
+            if word.state() != State::Live || self.is_held(index, word) || !swap(entry, word, dying) {
                 return None;
             }
             mark!("object.dying");
-            if is_held(entry) {
+            if self.is_held(index, word) {
                 // Somebody opened it in between. If that one saw Dying and gave up, we end it in the
                 // next round, or it does.
                 swap(entry, dying, word);
@@ -460,6 +485,19 @@ impl Memory {
             mark!("object.burying");
             return self.remains(index, burying);
         }
+    }
+
+    /// Whether anything keeps the object alive. First its holders, then the holds: a process that had it open and
+    /// closed it before its bit was looked at had bound its hold before that; and a hold that ends while the
+    /// object is Dying ends without anybody having opened it, since nobody can.
+    fn is_held(&self, index: u32, word: Word) -> bool {
+        let entry = self.entry(index);
+        // SeqCst: after Dying; partner: the bit set before the look at the state in `hold`.
+        entry.kept.load(Ordering::SeqCst) != 0
+            || entry.holders.iter().any(|word: &AtomicU64| word.load(Ordering::SeqCst) != 0)
+            // SeqCst: partner of `expect_holds`.
+            || (entry.held.load(Ordering::SeqCst) != 0
+                && self.is_held_by_object(ObjectId { index, generation: word.generation() }))
     }
 
     fn remains(self: &Arc<Self>, index: u32, burying: Word) -> Option<Remains> {
@@ -497,12 +535,6 @@ fn clear_holder(entry: &ObjectEntry, of: ProcId) {
         // SeqCst: before the look at the state; partner: back to Live before the look at the holders.
         word.fetch_and(!(1 << (bit % 64)), Ordering::SeqCst);
     }
-}
-
-fn is_held(entry: &ObjectEntry) -> bool {
-    // SeqCst: after Dying; partner: the bit set before the look at the state in `hold`.
-    entry.kept.load(Ordering::SeqCst) != 0
-        || entry.holders.iter().any(|word: &AtomicU64| word.load(Ordering::SeqCst) != 0)
 }
 
 /// SeqCst: one total order with the holders' bits.

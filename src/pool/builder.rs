@@ -8,13 +8,15 @@ use crossbeam::channel::{bounded, unbounded};
 use super::board::Board;
 use super::crew::Recruiter;
 use super::engine::{Engine, WINDOW};
+use super::flight::Context;
 use super::minder::Minder;
 use super::sink::lock;
 use super::worker::{self, Assignment};
 use super::{Lifeline, Pool};
 use crate::channel::Channel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::mm::{Block, Memory, MemoryConfig};
+use crate::mm;
+use crate::mm::{Memory, MemoryConfig, Object};
 use crate::runtime;
 use crate::task::thunk::{self, Captures};
 use crate::wire::{self, Message};
@@ -22,8 +24,8 @@ use crate::wire::{self, Message};
 /// Bytes of a message that travel in the ring itself: two cache lines with their head.
 const INLINE: usize = 112;
 
-/// A function that workers run first, named, and its encoded argument.
-type Initializer = (Vec<u8>, Vec<u8>);
+/// A function that workers run first, named, its encoded argument, and the objects whose handles are in that.
+type Initializer = (Vec<u8>, Vec<u8>, Vec<Object>);
 
 /// Settings of a [`Pool`].
 ///
@@ -72,8 +74,9 @@ impl PoolBuilder {
         const { Captures::<F>::NOTHING };
         let encode = || {
             let mut bytes = Vec::new();
-            wire::encode(&argument, &mut bytes)?;
-            Ok((worker::name_function(thunk::one(f))?, bytes))
+            let (encoded, cargo) = mm::gather(|| wire::encode(&argument, &mut bytes));
+            encoded?;
+            Ok((worker::name_function(thunk::one(f))?, bytes, cargo))
         };
         self.initializer = Some(encode());
         self
@@ -136,7 +139,7 @@ struct Parts {
     tasks: Channel,
     results: Channel,
     assignment: Assignment,
-    initializer: Option<Block>,
+    initializer: Option<Context>,
 }
 
 impl Parts {
@@ -153,10 +156,10 @@ impl Parts {
         let results = Channel::create(memory, WINDOW + workers, INLINE)?;
         let (block, initializer) = match initializer {
             None => (None, None),
-            Some((reference, bytes)) => {
+            Some((reference, bytes, _cargo)) => {
                 let block = memory.store(&bytes)?;
                 let handle = block.handle();
-                (Some(block), Some((reference, bytemuck::cast(handle))))
+                (Some(Context { _block: block, _cargo }), Some((reference, bytemuck::cast(handle))))
             }
         };
         let assignment = Assignment {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::message::Ticket;
 use super::sink::Sink;
-use crate::mm::Block;
+use crate::mm::{Block, Object};
 use crate::task::Thunk;
 
 /// One part of a job, as the pool keeps it while workers have it.
@@ -20,7 +20,15 @@ pub(super) struct Launch {
     /// How often it may still be sent again after its worker was lost.
     pub(super) retries: u32,
     /// Nobody reads it here: it keeps the block for workers that may.
-    pub(super) _context: Option<Arc<Block>>,
+    pub(super) _context: Option<Arc<Context>>,
+    /// Nor this: the objects whose handles are in the message, which live until it was answered.
+    pub(super) _cargo: Vec<Object>,
+}
+
+/// What many tasks share, encoded, with the objects whose handles are in it.
+pub(super) struct Context {
+    pub(super) _block: Block,
+    pub(super) _cargo: Vec<Object>,
 }
 
 /// A launch with its encoded message, waiting for its turn.
@@ -146,7 +154,7 @@ mod tests {
     }
 
     fn launch(retries: u32) -> Launch {
-        Launch { sink: Arc::new(Deaf), part: 0, thunk: thunk::one(|x: u8| x), retries, _context: None }
+        Launch { sink: Arc::new(Deaf), part: 0, thunk: thunk::one(|x: u8| x), retries, _context: None, _cargo: Vec::new() }
     }
 
     #[test]

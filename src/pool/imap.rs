@@ -9,6 +9,7 @@ use super::flight::Launch;
 use super::map::{Chunked, Recipe};
 use super::sink::{Callback, Outcome, Sink, lock};
 use crate::error::Result;
+use crate::mm;
 use crate::task::thunk::{self, Captures};
 use crate::time::Deadline;
 use crate::wire::{self, Message};
@@ -147,8 +148,9 @@ impl<'p, T: Message, R: Message, I: Iterator<Item = T>> Stream<'p, T, R, I> {
         }
         let mut bytes = Vec::new();
         self.recipe.begin(&mut bytes);
-        wire::encode_many(&items, &mut bytes)?;
-        Ok(Some((bytes, self.recipe.launch(self.sink.clone(), self.sent, self.retries))))
+        let (encoded, cargo) = mm::gather(|| wire::encode_many(&items, &mut bytes));
+        encoded?;
+        Ok(Some((bytes, self.recipe.launch(self.sink.clone(), self.sent, self.retries, cargo))))
     }
 
     fn take_arrived(&mut self) -> Option<Result<Vec<R>>> {

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::Pool;
 use super::engine::Refusal;
-use super::flight::{Launch, Parcel};
+use super::flight::{Context, Launch, Parcel};
 use super::handle::{Cell, Task};
 use super::message::{ContextRef, TaskHead, Ticket};
 use super::sink::{MapSink, Sink, WhenWhole};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mm::Block;
+use crate::mm;
+use crate::mm::Object;
 use crate::task::Thunk;
 use crate::task::thunk::{self, Captures};
 use crate::time::Deadline;
@@ -22,7 +23,7 @@ const CHUNKS_PER_WORKER: usize = 4;
 pub(super) struct Recipe {
     function: u32,
     thunk: &'static Thunk,
-    context: Option<(ContextRef, Arc<Block>)>,
+    context: Option<(ContextRef, Arc<Context>)>,
 }
 
 impl Recipe {
@@ -34,11 +35,13 @@ impl Recipe {
     /// The same with a context that every worker decodes once.
     fn with_context<C: Message + Sync>(pool: &Pool, thunk: &'static Thunk, context: &C) -> Result<Recipe> {
         let mut bytes = Vec::new();
-        wire::encode(context, &mut bytes)?;
+        let (encoded, _cargo) = mm::gather(|| wire::encode(context, &mut bytes));
+        encoded?;
         let block = pool.core.memory().store(&bytes)?;
         let decoder = pool.engine.function(thunk::context::<C>())?.into();
         let reference = ContextRef { id: pool.next_context(), decoder, block: block.handle() };
-        Ok(Recipe { context: Some((reference, Arc::new(block))), ..Recipe::new(pool, thunk)? })
+        let context = Arc::new(Context { _block: block, _cargo });
+        Ok(Recipe { context: Some((reference, context)), ..Recipe::new(pool, thunk)? })
     }
 
     /// Everything of a message but the items.
@@ -52,9 +55,10 @@ impl Recipe {
         }
     }
 
-    pub(super) fn launch(&self, sink: Arc<dyn Sink>, part: u32, retries: u32) -> Launch {
-        let _context = self.context.as_ref().map(|(_, block)| block.clone());
-        Launch { sink, part, thunk: self.thunk, retries, _context }
+    /// One part; `cargo` are the objects whose handles are in its message.
+    pub(super) fn launch(&self, sink: Arc<dyn Sink>, part: u32, retries: u32, cargo: Vec<Object>) -> Launch {
+        let _context = self.context.as_ref().map(|(_, context)| context.clone());
+        Launch { sink, part, thunk: self.thunk, retries, _context, _cargo: cargo }
     }
 
     pub(super) fn thunk(&self) -> &'static Thunk {
@@ -149,8 +153,9 @@ impl<'p> Chunked<'p> {
         for (part, items) in items.chunks(chunk).enumerate() {
             let mut bytes = Vec::new();
             recipe.begin(&mut bytes);
-            wire::encode_many(items, &mut bytes)?;
-            let launch = recipe.launch(sink.clone(), part as u32, self.pool.retries);
+            let (encoded, cargo) = mm::gather(|| wire::encode_many(items, &mut bytes));
+            encoded?;
+            let launch = recipe.launch(sink.clone(), part as u32, self.pool.retries, cargo);
             self.pool.engine.submit(Parcel { launch, bytes });
         }
         Ok(task)
@@ -195,8 +200,9 @@ impl<'p> Chunked<'p> {
         let mut bytes = Vec::new();
         for (part, items) in items.chunks(chunk).enumerate() {
             recipe.begin(&mut bytes);
-            wire::encode_many(items, &mut bytes)?;
-            let mut launch = recipe.launch(shared.clone(), part as u32, self.pool.retries);
+            let (encoded, cargo) = mm::gather(|| wire::encode_many(items, &mut bytes));
+            encoded?;
+            let mut launch = recipe.launch(shared.clone(), part as u32, self.pool.retries, cargo);
             loop {
                 if sink.is_settled() {
                     return Ok(());

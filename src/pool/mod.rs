@@ -24,12 +24,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::engine::{Engine, Phase, cancelled};
-use self::flight::Parcel;
+use self::flight::{Context, Parcel};
 use self::handle::{Cell, decode_one};
 use self::map::Recipe;
 use self::sink::{Outcome, lock};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mm::Block;
+use crate::mm;
 use crate::prim::{AtomicU64, Ordering};
 use crate::runtime::{Core, NodeId};
 use crate::task::thunk::{self, Captures};
@@ -73,7 +73,7 @@ pub struct Pool {
     retries: u32,
     contexts: AtomicU64,
     /// Read by workers that are started later, so kept as long as the pool.
-    _initializer: Option<Block>,
+    _initializer: Option<Context>,
     lifeline: Lifeline,
 }
 
@@ -104,7 +104,7 @@ impl Pool {
         engine: Arc<Engine>,
         workers: usize,
         retries: u32,
-        initializer: Option<Block>,
+        initializer: Option<Context>,
         lifeline: Lifeline,
     ) -> Pool {
         Pool { core, engine, workers, retries, contexts: AtomicU64::new(1), _initializer: initializer, lifeline }
@@ -274,9 +274,10 @@ impl Pool {
         let recipe = Recipe::new(self, thunk::one(f))?;
         let mut bytes = Vec::with_capacity(64);
         recipe.begin(&mut bytes);
-        wire::encode(&argument, &mut bytes)?;
+        let (encoded, cargo) = mm::gather(|| wire::encode(&argument, &mut bytes));
+        encoded?;
         let cell = Cell::new(&self.engine, decode_one::<R>);
-        let launch = recipe.launch(cell.clone(), 0, self.retries);
+        let launch = recipe.launch(cell.clone(), 0, self.retries, cargo);
         self.engine.submit(Parcel { launch, bytes });
         Ok(Task::new(self.engine.clone(), cell.clone(), cell, recipe.thunk()))
     }

@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::board::Board;
 use super::message::{ContextRef, ResultHead, Status, TaskHead, Ticket, split};
-use crate::channel::{Channel, ChannelError, Payload};
+use crate::channel::{Channel, ChannelError, Letter, Payload};
 use crate::id::ObjectId;
-use crate::mm::{Block, Memory, MemoryConfig};
+use crate::mm;
+use crate::mm::{Block, Memory, MemoryConfig, Object};
 use crate::runtime;
 use crate::services;
 use crate::task::{self, Failure, FnRef, Scope, Thunk};
@@ -162,7 +163,9 @@ impl Worker {
         mark!("pool.worker.running");
         let mut output = std::mem::take(&mut self.output);
         output.clear();
-        let status = match self.call(head, body, &mut output) {
+        // What its result holds handles of lives on until the answer holds it.
+        let (called, cargo) = mm::gather(|| self.call(head, body, &mut output));
+        let status = match called {
             Ok(Ok(())) => Status::DONE,
             Ok(Err(failure)) => {
                 output.clear();
@@ -176,7 +179,7 @@ impl Worker {
             }
         };
         mark!("pool.worker.ran");
-        self.answer(head.ticket, status, &output);
+        self.answer_with(head.ticket, status, &output, &cargo);
         output.shrink_to(1 << 20);
         self.output = output;
     }
@@ -235,24 +238,34 @@ impl Worker {
     /// Sends an answer. One that finds no memory becomes an answer that says so; at worst, cut short, it fits
     /// the ring itself.
     fn answer(&self, ticket: Ticket, status: Status, body: &[u8]) {
-        let Err(error) = self.send(ticket, status, body) else { return };
+        self.answer_with(ticket, status, body, &[]);
+    }
+
+    fn answer_with(&self, ticket: Ticket, status: Status, body: &[u8], cargo: &[Object]) {
+        let Err(error) = self.send(ticket, status, body, cargo) else { return };
         let text = format!("its result of {} bytes cannot be returned: {error}", body.len());
         let fits = self.results.inline_capacity() - size_of::<ResultHead>();
         let short = &text.as_bytes()[..text.len().min(fits)];
-        let told =
-            self.send(ticket, Status::NO_ROOM, text.as_bytes()).or_else(|_| self.send(ticket, Status::NO_ROOM, short));
+        let told = self
+            .send(ticket, Status::NO_ROOM, text.as_bytes(), &[])
+            .or_else(|_| self.send(ticket, Status::NO_ROOM, short, &[]));
         if let Err(error) = told {
             tracing::error!(%error, "a worker cannot answer");
         }
     }
 
-    fn send(&self, ticket: Ticket, status: Status, body: &[u8]) -> Result<u64, ChannelError> {
+    fn send(&self, ticket: Ticket, status: Status, body: &[u8], cargo: &[Object]) -> Result<u64, ChannelError> {
         let head = ResultHead { ticket, status };
-        self.results.send_with(size_of::<ResultHead>() + body.len(), Deadline::Never, |space| {
+        let len = size_of::<ResultHead>() + body.len();
+        let fill = |space: &mut [u8]| {
             let (front, rest) = space.split_at_mut(size_of::<ResultHead>());
             front.copy_from_slice(bytemuck::bytes_of(&head));
             rest.copy_from_slice(body);
-        })
+        };
+        match cargo {
+            [] => self.results.send_with(len, Deadline::Never, fill),
+            _ => self.results.post(&mut Letter::new(len, cargo, fill), Deadline::Never),
+        }
     }
 }
 

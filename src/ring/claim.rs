@@ -93,8 +93,13 @@ impl<S: Store> Ring<S> {
         if done != Word::new(before, 0) {
             return Some(if distance(before, done.position()) > 0 { Look::Passed } else { Look::Full });
         }
+        if self.at_limit(position) {
+            return Some(Look::Full);
+        }
         let most = LOOK_AHEAD.min(self.capacity());
-        let is_free = |ahead: &u64| self.done(position + ahead) == Word::new(before + ahead, 0);
+        let is_free = |ahead: &u64| {
+            self.done(position + ahead) == Word::new(before + ahead, 0) && !self.at_limit(position + ahead)
+        };
         let free = 1 + (1..most).take_while(is_free).count() as u64;
         // Release: pairs with the acquire in `look_to_write`, in other threads of this process.
         self.known.0.store(Word::new(position + free, 0).raw(), Ordering::Release);
@@ -105,6 +110,12 @@ impl<S: Store> Ring<S> {
         // SeqCst: pairs with the swap in `Reading::free`. Acquire, so that the reader is done with the bytes; and one
         // order with the sleepers' count, so that a writer who goes to sleep on a full ring is seen (wait/README.md).
         Word::from(self.store.reader(self.slot(position)).load(Ordering::SeqCst))
+    }
+
+    /// Whether a ring with a limit has as many messages as it may have. Proof in the parent module, point 6.
+    #[inline]
+    fn at_limit(&self, position: u64) -> bool {
+        self.limit <= self.mask && !self.is_over(position.wrapping_sub(self.limit))
     }
 
     /// `position` was claimed: whoever comes next need not look at it.
@@ -125,6 +136,11 @@ pub(crate) struct Writing<'a, S: Store> {
 }
 
 impl<S: Store> Writing<'_, S> {
+    /// The position this message will have.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
     /// The slot's bytes: this writer's alone until it publishes.
     #[inline]
     pub(crate) fn body(&mut self) -> NonNull<u8> {

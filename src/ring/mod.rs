@@ -60,7 +60,10 @@
 //!    between, either its swap comes before that of `unstick`, which then moves `head` back, or the version
 //!    has changed and it fails. Whoever repeats an `unstick` that died half way scans for ready messages
 //!    below `head` again, and so finishes it.
-//! 6. *Wrapping.* All the above compares positions for equality, or for order between values less than
+//! 6. *A limit below the number of slots.* Position `p` may be claimed only when `p - limit` is done. Once done it stays
+//!    so, hence what a writer saw before its claim holds at it; and who is told "full" for a `p` that others
+//!    have claimed meanwhile was told so before, since they had to see the same.
+//! 7. *Wrapping.* All the above compares positions for equality, or for order between values less than
 //!    2^47 apart. A thread would have to sleep for exactly 2^48 messages (a year at ten million a second)
 //!    to be fooled, or for exactly 2^16 deaths at one `head`.
 //!
@@ -103,6 +106,8 @@ pub(crate) struct Ring<S> {
     store: S,
     mask: u64,
     known: KnownFree,
+    /// Most messages at a time; the number of slots, or less.
+    limit: u64,
 }
 
 /// What this process has seen of the readers' words: all positions below this one were free once, and are until
@@ -118,7 +123,17 @@ impl<S: Store> Ring<S> {
         // Relaxed: only a hint, and of no position whose words were not seen.
         let tail = Word::from(store.tail().load(Ordering::Relaxed)).position();
         let known = KnownFree(AtomicU64::new(Word::new(tail, 0).raw()));
-        Ring { store, mask, known }
+        Ring { store, mask, known, limit: mask + 1 }
+    }
+
+    /// The same, with room for fewer messages than there are slots. All who use the ring must say the same.
+    pub(crate) fn with_limit(self, limit: u64) -> Self {
+        Ring { limit: limit.clamp(1, self.capacity()), ..self }
+    }
+
+    /// Most messages at a time.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
     }
 
     /// Makes an empty ring whose first message will have position `start`. Nobody else may look yet.

@@ -46,6 +46,27 @@ impl<S: Store> Ring<S> {
         (0..self.capacity() as usize).filter_map(one).collect()
     }
 
+    /// Whether a position is done for ever: its message was taken and freed, or it never had one.
+    pub(crate) fn is_over(&self, position: u64) -> bool {
+        let position = Word::new(position, 0).position();
+        let slot = self.slot(position);
+        // SeqCst: pairs with the swap in `Reading::done`, so that a writer who sleeps because of this is seen.
+        let reader = Word::from(self.store.reader(slot).load(Ordering::SeqCst));
+        if reader == Word::new(position, 0) || distance(position, reader.position()) > 0 {
+            return true;
+        }
+        // SeqCst: pairs with the swap in `Writing::seal`. Void is not done yet, but nobody will ever read it.
+        Word::from(self.store.seal(slot).load(Ordering::SeqCst)) == Word::new(position, VOID)
+    }
+
+    /// Whether every message that was published is done. Slots that are being written do not count.
+    pub(crate) fn all_done(&self) -> bool {
+        // Acquire: as in `take`. If there is a message, it most likely is there.
+        let head = Word::from(self.store.head().load(Ordering::Acquire)).position();
+        let none = |slot| self.pending_in(slot).is_none();
+        none(self.slot(head)) && (0..self.capacity() as usize).all(none)
+    }
+
     fn pending_in(&self, slot: usize) -> Option<u64> {
         // SeqCst: pairs with the swaps of `seal` and `reader`.
         let seal = Word::from(self.store.seal(slot).load(Ordering::SeqCst));

@@ -7,6 +7,7 @@ use crate::channel::{self, Repairs};
 use crate::id::ProcId;
 use crate::latch;
 use crate::mm::{Memory, ProcessState};
+use crate::names;
 use crate::sys;
 
 /// A process that this one did not start and must look after all the same: its parent died before it.
@@ -37,6 +38,7 @@ pub(super) fn recover(memory: &Arc<Memory>, dead: ProcId) -> Repairs {
     // First: what the dead had open is known only as long as its objects are not released.
     latch::repair(memory, dead);
     mark!("process.recovery.unlatched");
+    names::repair(memory, dead);
     let repairs = channel::repair(memory, dead);
     mark!("process.recovery.repaired");
     memory.end_recovery(dead);

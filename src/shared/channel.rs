@@ -9,8 +9,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use crate::channel::{self, ChannelError};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ObjectId;
+use crate::mm;
 use crate::mm::Block;
 use crate::runtime::{self, Core};
+use crate::select::{Door, Ready, Source};
 use crate::time::Deadline;
 
 /// A bounded queue of byte messages between the processes of a node: any number may send and receive.
@@ -20,9 +22,10 @@ use crate::time::Deadline;
 /// sender arrive in their order, each at one receiver.
 ///
 /// A handle is a value: clone it, or put it into the argument of a task, and it is the same channel
-/// there. It must be held somewhere until it has been taken out there; when the last handle is gone (a
-/// killed process counts as letting go) so is the channel. A process that dies while it sends has not
-/// sent; one that dies while it receives leaves the message to others.
+/// there. A handle in a task or in a message of a [`Queue`](crate::Queue) counts until it has been taken out; one that
+/// you wrote as bytes yourself does not. When the last handle is gone (a killed process counts as letting go)
+/// so is the channel. A process that dies while it sends has not sent; one that dies while it receives leaves
+/// the message to others.
 ///
 /// ```
 /// let _dragon = dragon::init()?;
@@ -214,11 +217,24 @@ impl std::fmt::Debug for Channel {
     }
 }
 
+impl Source for Channel {
+    fn door(&self) -> Door<'_> {
+        Door { cell: self.channel.readers(), ready: self }
+    }
+}
+
+impl Ready for Channel {
+    fn is_ready(&self) -> bool {
+        self.channel.is_ready()
+    }
+}
+
 impl Serialize for Channel {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         if self.core.is_closed() {
             return Err(ser::Error::custom("the runtime of this channel has been finalized"));
         }
+        mm::note(self.channel.object());
         self.channel.id().serialize(serializer)
     }
 }
@@ -228,6 +244,9 @@ impl<'de> Deserialize<'de> for Channel {
         let id = ObjectId::deserialize(deserializer)?;
         let core = runtime::current().map_err(de::Error::custom)?;
         let channel = channel::Channel::open(core.memory(), id).map_err(de::Error::custom)?;
+        if channel.label() != 0 {
+            return Err(de::Error::custom("it is a queue, not a channel"));
+        }
         Ok(Channel { channel, core })
     }
 }

@@ -4,17 +4,24 @@
 //! of it that keeps the one property that matters: comparing and going to sleep is one step.
 
 #[cfg(not(feature = "shuttle"))]
-pub(crate) use kernel::{wait, wake};
+pub(crate) use kernel::{wait, wait_any, wake};
 #[cfg(feature = "shuttle")]
-pub(crate) use modelled::{wait, wake};
+pub(crate) use modelled::{wait, wait_any, wake};
 
 #[cfg(not(feature = "shuttle"))]
 mod kernel {
     use std::time::Duration;
 
-    use rustix::thread::futex::{self, Flags, Timespec};
+    use rustix::io::Errno;
+    use rustix::thread::futex::{self, ClockId, Flags, Timespec, WaitFlags, WaitPtr, WaitvFlags};
+    use rustix::time::clock_gettime;
 
     use crate::prim::AtomicU32;
+
+    /// Words that the kernel watches in one call.
+    const MOST_WORDS: usize = 128;
+    /// How long to sleep at one of several words where the kernel cannot watch them all.
+    const SLICE: Duration = Duration::from_millis(1);
 
     /// Sleeps while the word has this value, at most for so long. Returns for any reason or none: the
     /// caller looks for itself.
@@ -23,6 +30,36 @@ mod kernel {
         let most = most.and_then(|most| Timespec::try_from(most).ok());
         // Not private to the process: the word is in memory that others map too.
         let _ = futex::wait(word, Flags::empty(), value, most.as_ref());
+    }
+
+    /// Sleeps while every word has its value, at most for so long. Returns for any reason or none. A kernel
+    /// before 5.16, or one that is told not to, cannot do that; then the sleep is a short one at the first word.
+    pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], most: Option<Duration>) {
+        let watch = |&(word, value): &(&AtomicU32, u32)| {
+            let mut watch = futex::Wait::new();
+            watch.val = u64::from(value);
+            watch.uaddr = WaitPtr::new(word.as_ptr().cast());
+            watch.flags = WaitFlags::SIZE_U32;
+            watch
+        };
+        let watched: Vec<_> = words.iter().take(MOST_WORDS).map(watch).collect();
+        let until = most.and_then(from_now);
+        let all = words.len() <= MOST_WORDS && !words.is_empty();
+        let slept = match all {
+            true => futex::waitv(&watched, WaitvFlags::empty(), until.as_ref(), ClockId::Monotonic).map(drop),
+            false => Err(Errno::NOSYS),
+        };
+        if matches!(slept, Err(Errno::NOSYS | Errno::PERM))
+            && let Some(&(word, value)) = words.first()
+        {
+            wait(word, value, Some(most.map_or(SLICE, |most| most.min(SLICE))));
+        }
+    }
+
+    /// That instant on the clock of `wait_any`; none if it is too far for the kernel, which is as good as never.
+    fn from_now(most: Duration) -> Option<Timespec> {
+        let now = Duration::try_from(clock_gettime(ClockId::Monotonic)).ok()?;
+        Timespec::try_from(now.checked_add(most)?).ok()
     }
 
     /// Wakes at most so many that sleep on the word.
@@ -72,6 +109,11 @@ mod modelled {
                 asleep = KERNEL.asleep.lock().expect("no sleeper panics");
             }
         }
+    }
+
+    /// A sleep at several words is one that may end at any moment.
+    pub(crate) fn wait_any(_words: &[(&AtomicU32, u32)], _most: Option<Duration>) {
+        shuttle::thread::yield_now();
     }
 
     pub(crate) fn wake(word: &AtomicU32, sleepers: u32) {

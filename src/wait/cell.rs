@@ -153,6 +153,12 @@ impl WaitCell {
         ready()
     }
 
+    /// The word to sleep on, and the value that it has while nobody has been called.
+    pub(super) fn word(&self) -> (&AtomicU32, u32) {
+        // SeqCst: as in `sleep_unless`.
+        (&self.epoch, self.epoch.load(Ordering::SeqCst))
+    }
+
     pub(super) fn register(&self) -> Registration<'_> {
         // SeqCst: pairs with the load in `notify_one`.
         let before = Roll::from(self.roll.fetch_add(1, Ordering::SeqCst));

@@ -2,6 +2,7 @@
 //!
 //! The protocol, and the proof that no wake-up is lost, stand in `README.md` beside this file.
 
+mod any;
 mod cell;
 mod door;
 #[cfg(all(test, feature = "shuttle"))]
@@ -10,6 +11,7 @@ mod patience;
 #[cfg(all(test, not(feature = "shuttle")))]
 mod tests;
 
+pub(crate) use any::wait_until_any;
 pub(crate) use cell::WaitCell;
 pub(crate) use door::CELL_WORDS;
 pub(crate) use patience::Patience;

@@ -31,6 +31,32 @@ pub(crate) fn encode<T: Message>(value: &T, out: &mut Vec<u8>) -> Result<(), Wir
     Ok(())
 }
 
+/// How many bytes a value takes, if that can be said at once.
+#[inline]
+pub(crate) fn known_length<T: 'static>(value: &T) -> Option<usize> {
+    if let Some(bytes) = number::bytes(value) {
+        return Some(bytes.len());
+    }
+    number::vector_bytes(value).map(|bytes| COUNT + bytes.len())
+}
+
+/// Writes a value of known length into exactly that many bytes.
+#[inline]
+pub(crate) fn write_known<T: 'static>(value: &T, space: &mut [u8]) {
+    if let Some(bytes) = number::bytes(value) {
+        space.copy_from_slice(bytes);
+    } else if let Some(bytes) = number::vector_bytes(value) {
+        space[..COUNT].copy_from_slice(&(bytes.len() as u64).to_ne_bytes());
+        space[COUNT..].copy_from_slice(bytes);
+    }
+}
+
+/// How many bytes every value of this type takes, if that is the same for all.
+#[inline]
+pub(crate) fn width<T: 'static>() -> Option<usize> {
+    number::width::<T>()
+}
+
 /// Reads a value that is all of the bytes.
 #[inline]
 pub(crate) fn decode<T: Message>(bytes: &[u8]) -> Result<T, WireError> {

@@ -97,6 +97,10 @@ pub(super) fn from_bytes<T: 'static>(bytes: &[u8]) -> Option<T> {
 /// A vector of numbers from exactly its bytes.
 #[inline(always)]
 pub(super) fn vector_from_bytes<V: 'static>(bytes: &[u8]) -> Option<V> {
+    if is::<V, Vec<u8>>() {
+        // In one pass: the others are filled with zeros first.
+        return same(bytes.to_vec());
+    }
     macro_rules! ask {
         ($($N:ty)*) => {{
             $(if is::<V, Vec<$N>>() { return same(collect::<$N>(bytes)?); })*
