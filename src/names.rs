@@ -117,18 +117,19 @@ fn read(entry: &[AtomicU64]) -> Option<Vec<u8>> {
 }
 
 fn write(entry: &[AtomicU64], name: &str, object: ObjectId) {
-    // First the old one away, then the name, then the object: who sees the object sees its name. AcqRel and release,
-    // in this order: they pair with the acquires in `is_named`.
+    // First the old one away, then the name, then the object: who sees the object sees its name.
+    // AcqRel: pairs with the acquires in `is_named`; what follows stays behind it.
     entry[0].swap(0, Ordering::AcqRel);
     mark!("object.name.cleared");
-    entry[1].store(name.len() as u64, Ordering::Release);
+    let put = |word: &AtomicU64, value: u64| word.store(value, Ordering::Release); // Release: pairs with `read`
+    put(&entry[1], name.len() as u64);
     for (word, part) in entry[2..].iter().zip(name.as_bytes().chunks(8)) {
         let mut bytes = [0; 8];
         bytes[..part.len()].copy_from_slice(part);
-        word.store(u64::from_le_bytes(bytes), Ordering::Release);
+        put(word, u64::from_le_bytes(bytes));
     }
     mark!("object.name.written");
-    entry[0].store(object.to_word(), Ordering::Release);
+    put(&entry[0], object.to_word());
 }
 
 fn cell(lock: &[AtomicU64; 16]) -> &WaitCell {

@@ -8,6 +8,9 @@
 //! Needs `--features failpoints`.
 #![cfg(feature = "failpoints")]
 
+#[path = "crash/queues.rs"]
+mod queues;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
@@ -63,9 +66,10 @@ fn exercise() -> u64 {
     assert!(single.map(|_: u8| -> u8 { std::process::abort() }, [0]).is_err());
     (0..3).for_each(|_| kept.send(&[2; 5000]).unwrap());
     let after = (0..8).map(|_| kept.recv().unwrap().len() as u64).sum::<u64>();
+    let queues = queues::exercise(&inner);
     inner.close();
     inner.join().unwrap();
-    small + large.len() as u64 + with.len() as u64 + after + keep_memory()
+    small + large.len() as u64 + with.len() as u64 + after + queues + keep_memory()
 }
 
 /// Memory under a name, which is then taken away.

@@ -1,11 +1,12 @@
-//! Semantic cases 35 to 47 of queues, from outside: between threads, and with the workers of a pool.
+//! Semantic cases 35 to 47 of queues, from outside: between threads, and with the workers of a pool. Case 43, and
+//! what deaths do, are in `queue_death.rs`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use dragon::codec::{Codec, CodecError, Pod, Postcard, bytemuck};
-use dragon::{Channel, ErrorKind, Pool, Queue, Runtime, Selector};
+use dragon::{Channel, ErrorKind, Pool, Queue, Selector};
 use proptest::prelude::*;
 
 const SOON: Duration = Duration::from_millis(200);
@@ -176,32 +177,6 @@ fn case_42_a_producer_waits_until_there_is_room() {
     assert_eq!(task.get_timeout(Duration::from_secs(20)).unwrap(), 7);
 }
 
-fn in_use(dragon: &Runtime) -> (u64, u64) {
-    let memory = dragon.stats().memory;
-    (memory.in_use, memory.blocks)
-}
-
-#[test]
-fn case_43_the_last_handle_takes_everything_with_it() {
-    let dragon = alone();
-    let before = in_use(&dragon);
-    for unbounded in [false, true] {
-        for _ in 0..3 {
-            let builder = if unbounded { Queue::<Vec<u8>>::builder() } else { Queue::builder().capacity(2000) };
-            let queue = builder.joinable().name("with much in it").build().unwrap();
-            (0..1000).for_each(|n| queue.put(vec![1; n * 10]).unwrap());
-            (0..100).for_each(|_| drop(queue.get().unwrap()));
-            drop(queue);
-            assert_eq!(in_use(&dragon), before);
-        }
-    }
-}
-
-/// A runtime that no other test of this binary uses: figures of memory are the node's. Others wait meanwhile.
-fn alone() -> Runtime {
-    dragon::init().unwrap()
-}
-
 #[test]
 fn case_44_many_writers_and_readers_lose_and_double_nothing() {
     let _dragon = dragon::init().unwrap();
@@ -296,9 +271,19 @@ fn case_47_closing_stops_producers_at_once_and_consumers_at_the_end() {
     let queue = Queue::<u8>::bounded(1).unwrap();
     queue.put(0).unwrap();
     thread::scope(|scope| {
-        let producers = [1, 2].map(|n| scope.spawn({ let queue = &queue; move || queue.put(n) }));
+        let producers = [1, 2].map(|n| {
+            scope.spawn({
+                let queue = &queue;
+                move || queue.put(n)
+            })
+        });
         let other = Queue::<u8>::unbounded().unwrap();
-        let consumers = [(); 2].map(|()| scope.spawn({ let other = other.clone(); move || other.get() }));
+        let consumers = [(); 2].map(|()| {
+            scope.spawn({
+                let other = other.clone();
+                move || other.get()
+            })
+        });
         // Time for them to fall asleep; if they do not, the test is only weaker.
         thread::sleep(Duration::from_millis(20));
         queue.close();
@@ -446,29 +431,6 @@ fn settings_that_make_no_sense_are_refused() {
 // ---- handles that travel -----------------------------------------------------------------------------------------------
 
 #[test]
-fn a_handle_in_a_message_keeps_its_queue_alive_and_no_longer() {
-    let dragon = alone();
-    let before = in_use(&dragon);
-    for outer in [Queue::<Queue<String>>::bounded(4).unwrap(), Queue::unbounded().unwrap()] {
-        let kept = in_use(&dragon);
-        for _ in 0..100 {
-            for inner in [Queue::<String>::bounded(4).unwrap(), Queue::unbounded().unwrap()] {
-                inner.put("still here".into()).unwrap();
-                outer.put(inner).unwrap();
-            }
-            let (first, second) = (outer.get().unwrap(), outer.get().unwrap());
-            assert_eq!(first.get().unwrap() + &second.get().unwrap(), "still herestill here");
-        }
-        if outer.capacity().is_some() {
-            assert_eq!(in_use(&dragon), kept, "what came out and was dropped is gone");
-        }
-        outer.put(Queue::bounded(1).unwrap()).unwrap();
-        outer.put(Queue::unbounded().unwrap()).unwrap();
-    }
-    assert_eq!(in_use(&dragon), before, "a queue that ends lets go of what its messages held");
-}
-
-#[test]
 fn a_worker_returns_a_queue_that_only_it_had() {
     let _dragon = dragon::init().unwrap();
     let pool = Pool::new(2).unwrap();
@@ -499,9 +461,8 @@ fn a_handle_of_something_else_is_refused_where_it_is_read() {
     let _dragon = dragon::init().unwrap();
     let queue = Queue::<u8>::bounded(1).unwrap();
     let bytes = postcard_bytes(&queue);
-    // Queues of queues, to read the same bytes as another type.
     for wrong in [read::<Queue<u16>>(&bytes), read::<Queue<u8, Pod>>(&bytes)] {
-        assert!(wrong.unwrap_err().contains("u16") || true);
+        assert!(wrong.is_err(), "it carries something else");
     }
     assert!(read::<Channel>(&bytes).is_err());
     drop(queue);
@@ -548,7 +509,9 @@ fn a_selector_wakes_for_any_of_its_sources() {
     let channel = Channel::create(4, 64).unwrap();
     let mut selector = Selector::new();
     assert_eq!(selector.try_select().unwrap_err().kind(), ErrorKind::InvalidArgument);
-    queues.iter().for_each(|queue| drop(selector.add(queue)));
+    for queue in &queues {
+        selector.add(queue);
+    }
     assert_eq!(selector.add(&channel), 6);
     assert_eq!(selector.try_select().unwrap_err().kind(), ErrorKind::Empty);
     let begin = Instant::now();
@@ -585,7 +548,9 @@ fn selectors_and_takers_at_the_same_queues_miss_nothing() {
     let got = thread::scope(|scope| {
         let select = || {
             let mut selector = Selector::new();
-            queues.iter().for_each(|queue| drop(selector.add(queue)));
+            for queue in &queues {
+                selector.add(queue);
+            }
             let mut got = Vec::new();
             while queues.iter().any(|queue| !queue.is_closed() || !queue.is_empty()) {
                 let at = selector.select().unwrap();
@@ -594,17 +559,26 @@ fn selectors_and_takers_at_the_same_queues_miss_nothing() {
             got
         };
         let selecting = [(); 2].map(|()| scope.spawn(select));
-        let taking = [0, 1].map(|at| scope.spawn({ let queues = &queues; move || queues[at].iter().map(Result::unwrap).collect::<Vec<_>>() }));
+        let taking = [0, 1].map(|at| {
+            scope.spawn({
+                let queues = &queues;
+                move || queues[at].iter().map(Result::unwrap).collect::<Vec<_>>()
+            })
+        });
         let putting = [0, 1].map(|at| {
-            scope.spawn({ let queues = &queues; move || {
-                for n in 0..most {
-                    queues[at].put(at as u64 * most + n).unwrap();
+            scope.spawn({
+                let queues = &queues;
+                move || {
+                    for n in 0..most {
+                        queues[at].put(at as u64 * most + n).unwrap();
+                    }
+                    queues[at].close();
                 }
-                queues[at].close();
-            } })
+            })
         });
         putting.into_iter().for_each(|thread| thread.join().unwrap());
-        let threads = selecting.into_iter().map(|t| t.join().unwrap()).chain(taking.into_iter().map(|t| t.join().unwrap()));
+        let threads =
+            selecting.into_iter().map(|t| t.join().unwrap()).chain(taking.into_iter().map(|t| t.join().unwrap()));
         let mut got: Vec<u64> = threads.flatten().collect();
         got.sort_unstable();
         got
@@ -700,12 +674,16 @@ proptest! {
 #[test]
 fn threads_at_small_queues_keep_every_producers_order() {
     let _dragon = dragon::init().unwrap();
-    for builder in [Queue::<(u8, u32), Postcard>::builder().capacity(1), Queue::builder().capacity(3), Queue::builder()] {
+    for builder in [Queue::<(u8, u32), Postcard>::builder().capacity(1), Queue::builder().capacity(3), Queue::builder()]
+    {
         let queue = builder.build().unwrap();
         let got: Vec<Vec<(u8, u32)>> = thread::scope(|scope| {
             let consumers = [(); 3].map(|()| scope.spawn(|| queue.iter().map(Result::unwrap).collect()));
             let producers = [0, 1, 2].map(|who| {
-                scope.spawn({ let queue = &queue; move || (0..4000).for_each(|n| queue.put((who, n)).unwrap()) })
+                scope.spawn({
+                    let queue = &queue;
+                    move || (0..4000).for_each(|n| queue.put((who, n)).unwrap())
+                })
             });
             producers.into_iter().for_each(|thread| thread.join().unwrap());
             queue.close();

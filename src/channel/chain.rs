@@ -25,6 +25,8 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crossbeam::utils::CachePadded;
+
 use super::cargo::{self, PIECE};
 use super::tally::Tally;
 use super::{Channel, ChannelError, Letter, Payload, patiently};
@@ -96,8 +98,8 @@ pub(crate) struct Chain(Arc<Inner>);
 type Kept = RwLock<Option<(u64, Channel)>>;
 
 struct Inner {
-    sending: Kept,
-    receiving: Kept,
+    sending: CachePadded<Kept>,
+    receiving: CachePadded<Kept>,
     me: ProcId,
     /// `Some` until it is dropped.
     object: Option<Object>,
@@ -137,7 +139,8 @@ impl Chain {
 
     fn over(object: Object) -> Chain {
         let me = object.memory().me();
-        Chain(Arc::new(Inner { sending: Kept::default(), receiving: Kept::default(), me, object: Some(object) }))
+        let (sending, receiving) = Default::default();
+        Chain(Arc::new(Inner { sending, receiving, me, object: Some(object) }))
     }
 
     /// The object of shared memory that it is.

@@ -170,7 +170,7 @@ impl Memory {
     fn hold_at(&self, index: u32) -> Option<Hold> {
         let entry = self.hold_entry(index);
         let word = read(&entry.word);
-        // Acquire: these loads come before the second look at the word.
+        // Acquire: pairs with `bind`; these loads come before the second look at the word.
         let [held, by, tag] = [&entry.held, &entry.by, &entry.tag].map(|word| word.load(Ordering::Acquire));
         let whole = word.state() == State::Held && read(&entry.word) == word;
         let (held, by) = (ObjectId::from_word(held)?, ObjectId::from_word(by)?);

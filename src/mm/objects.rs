@@ -461,7 +461,9 @@ impl Memory {
         let used = self.facts.header().objects_used.load(Ordering::Acquire).min(layout::OBJECTS);
         let word = (id.index < used).then(|| read(self.entry(id.index)));
         // One in two minds counts: it may well live on.
-        word.is_some_and(|word| word.generation() == id.generation && matches!(word.state(), State::Live | State::Dying))
+        word.is_some_and(|word| {
+            word.generation() == id.generation && matches!(word.state(), State::Live | State::Dying)
+        })
     }
 
     /// Ends an object that nobody has open. Several may try; one wins.

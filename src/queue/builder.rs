@@ -2,9 +2,9 @@
 
 use std::marker::PhantomData;
 
+use super::Queue;
 use super::body::Body;
 use super::handle::label;
-use super::Queue;
 use crate::channel::{Chain, Channel};
 use crate::codec::{Codec, Postcard};
 use crate::error::{Error, ErrorKind, Result};

@@ -40,7 +40,8 @@ use crate::wire::Message;
 /// handles, and nobody has open, keep each other alive until the runtime ends.
 ///
 /// No call hangs because a process died. One that dies while it puts has not put; one that dies while it gets
-/// leaves the message to others, unless it had it already.
+/// leaves the message to others, unless it had it already. Such a message comes out of its turn, after those that
+/// others took meanwhile.
 ///
 /// It mirrors DragonHPC's native `Queue` and Python's `multiprocessing.JoinableQueue`, with these differences: a
 /// capacity of 0 is an error, since an unbounded queue is another thing; a refused message comes back; after
