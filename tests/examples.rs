@@ -43,3 +43,42 @@ fn wordcount_counts_its_own_project_by_default() {
     let told = text(&run("wordcount", &[]));
     assert!(told.contains(" the\n") && told.contains("worker process"), "{told}");
 }
+
+#[test]
+fn p2p_lat_prints_dragons_table_and_json() {
+    for way in ["--queues", "--bytes"] {
+        let told = text(&run("p2p_lat", &[way, "--sizes", "8,3000", "--iterations", "20"]));
+        let lines: Vec<_> = told.lines().collect();
+        assert!(lines[0].starts_with("one way (round trip / 2)") && lines[1].starts_with("Msglen [B]"), "{told}");
+        assert!(lines[2].starts_with("8 ") && lines[3].starts_with("3000 ") && lines.len() == 4, "{told}");
+    }
+    let told = text(&run("p2p_lat", &["--json", "--sizes", "64", "--iterations", "20"]));
+    assert!(told.starts_with("{\"what\":\"queues\",\"bytes\":64,\"one_way_us\":"), "{told}");
+}
+
+#[test]
+fn p2p_bw_sends_everything_by_either_way() {
+    for way in [&[][..], &["--loans"]] {
+        let arguments = [&["--sizes", "8,100000", "--total", "1000000"], way].concat();
+        let told = text(&run("p2p_bw", &arguments));
+        assert!(told.lines().nth(2).is_some_and(|line| line.starts_with("8 ")), "{told}");
+        assert_eq!(told.lines().count(), 4, "{told}");
+    }
+}
+
+#[test]
+fn queue_demo_answers_every_question() {
+    let told = text(&run("queue_demo", &["--workers", "3", "--questions", "20"]));
+    assert!(told.contains("19 squared is 361, says process "), "{told}");
+    let answered: u64 = told
+        .lines()
+        .filter_map(|l| l.split_once(" answered ")?.1.split(' ').next()?.parse::<u64>().ok())
+        .sum();
+    assert_eq!((answered, told.lines().count()), (20, 23), "{told}");
+}
+
+#[test]
+fn a_token_goes_round_the_ring() {
+    let told = text(&run("ring", &["--processes", "3", "--rounds", "50"]));
+    assert!(told.starts_with("150 hops through 3 processes, "), "{told}");
+}
