@@ -39,7 +39,8 @@ fn main() -> Result<()> {
 
 fn by_queue(pool: &Pool, size: usize, count: usize) -> Result<f64> {
     let queue = Queue::<Vec<u8>>::bounded(64)?;
-    let getting = pool.submit(|queue: Queue<Vec<u8>>| queue.iter().map(|m| m.unwrap().len()).sum::<usize>(), queue.clone())?;
+    let getting =
+        pool.submit(|queue: Queue<Vec<u8>>| queue.iter().map(|m| m.unwrap().len()).sum::<usize>(), queue.clone())?;
     let message = vec![1; size];
     let begin = Instant::now();
     (0..count).try_for_each(|_| queue.put(message.clone()))?;

@@ -32,12 +32,11 @@ fn main() -> Result<()> {
     let _dragon = dragon::init()?;
     let pool = Pool::new(1)?;
     if !options.json {
-        println!("one way (round trip / 2) between two processes, {what}, {} round trips", options.iterations);
-        println!("Msglen [B]   Lat [usec]");
+        println!("one way (round trip / 2) between two processes, {what}\nMsglen [B]   Lat [usec]");
     }
     for &size in &options.sizes {
-        let round_trip = if options.bytes { over_channels } else { over_queues };
-        let micros = round_trip(&pool, size, options.iterations)? / 2.0;
+        let one_way = if options.bytes { over_channels } else { over_queues };
+        let micros = one_way(&pool, size, options.iterations)?;
         match options.json {
             true => println!("{{\"what\":\"{what}\",\"bytes\":{size},\"one_way_us\":{micros:.4}}}"),
             false => println!("{size:<12} {micros:.3}"),
@@ -47,9 +46,8 @@ fn main() -> Result<()> {
 }
 
 fn over_queues(pool: &Pool, size: usize, iterations: u32) -> Result<f64> {
-    type Pair = (Queue<Vec<u8>>, Queue<Vec<u8>>);
-    let (there, back): Pair = (Queue::bounded(4)?, Queue::bounded(4)?);
-    let echo = |(from, to): Pair| from.iter().for_each(|message| to.put(message.unwrap()).unwrap());
+    let (there, back) = (Queue::<Vec<u8>>::bounded(4)?, Queue::<Vec<u8>>::bounded(4)?);
+    let echo = |(from, to): (Queue<_>, Queue<_>)| from.iter().for_each(|message| to.put(message.unwrap()).unwrap());
     let echoing = pool.submit(echo, (there.clone(), back.clone()))?;
     let mut message = vec![1; size];
     let micros = time(iterations, || {
@@ -71,10 +69,10 @@ fn over_channels(pool: &Pool, size: usize, iterations: u32) -> Result<f64> {
     echoing.get().map(|()| micros)
 }
 
-/// Microseconds of one turn, after a tenth as many to warm up.
+/// Microseconds of half a turn, after a tenth as many to warm up.
 fn time(iterations: u32, mut turn: impl FnMut() -> Result<()>) -> Result<f64> {
     (0..iterations.div_ceil(10)).try_for_each(|_| turn())?;
     let begin = Instant::now();
     (0..iterations).try_for_each(|_| turn())?;
-    Ok(begin.elapsed().as_secs_f64() * 1e6 / f64::from(iterations))
+    Ok(begin.elapsed().as_secs_f64() * 1e6 / f64::from(iterations) / 2.0)
 }

@@ -27,7 +27,9 @@ fn work(_: u8) -> u64 {
     for question in &questions {
         let Question { number, answers } = question.expect("it was put by this very program");
         let square = number * number;
-        answers.put(format!("{number} squared is {square}, says process {}", std::process::id())).expect("room for all");
+        answers
+            .put(format!("{number} squared is {square}, says process {}", std::process::id()))
+            .expect("room for all");
         questions.task_done().expect("one for each question");
         done += 1;
     }

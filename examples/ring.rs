@@ -46,6 +46,10 @@ fn main() -> Result<()> {
     passing.into_iter().try_for_each(|task| task.get())?;
     let hops = options.rounds * u64::from(options.processes);
     assert_eq!(token, hops, "every process has counted every round");
-    println!("{hops} hops through {} processes, {:.2} us each", options.processes, took.as_secs_f64() * 1e6 / hops as f64);
+    println!(
+        "{hops} hops through {} processes, {:.2} us each",
+        options.processes,
+        took.as_secs_f64() * 1e6 / hops as f64
+    );
     Ok(())
 }

@@ -70,10 +70,8 @@ fn p2p_bw_sends_everything_by_either_way() {
 fn queue_demo_answers_every_question() {
     let told = text(&run("queue_demo", &["--workers", "3", "--questions", "20"]));
     assert!(told.contains("19 squared is 361, says process "), "{told}");
-    let answered: u64 = told
-        .lines()
-        .filter_map(|l| l.split_once(" answered ")?.1.split(' ').next()?.parse::<u64>().ok())
-        .sum();
+    let answered: u64 =
+        told.lines().filter_map(|l| l.split_once(" answered ")?.1.split(' ').next()?.parse::<u64>().ok()).sum();
     assert_eq!((answered, told.lines().count()), (20, 23), "{told}");
 }
 

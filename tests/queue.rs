@@ -354,7 +354,7 @@ fn an_unbounded_queue_stops_at_its_limit_and_goes_on_when_there_is_room() {
     for round in 0..3 {
         let mut put = 0_u64;
         let refused = loop {
-            match queue.put(vec![round; if put % 2 == 0 { 5000 } else { 50 }]) {
+            match queue.put(vec![round; if put.is_multiple_of(2) { 5000 } else { 50 }]) {
                 Ok(()) => put += 1,
                 Err(refused) => break refused,
             }
@@ -364,7 +364,7 @@ fn an_unbounded_queue_stops_at_its_limit_and_goes_on_when_there_is_room() {
         assert!((700..2500).contains(&put), "{put}");
         assert_eq!(queue.len() as u64, put);
         for n in 0..put {
-            assert_eq!(queue.try_get().unwrap().len(), if n % 2 == 0 { 5000 } else { 50 });
+            assert_eq!(queue.try_get().unwrap().len(), if n.is_multiple_of(2) { 5000 } else { 50 });
         }
         assert!(queue.is_empty());
     }

@@ -50,7 +50,7 @@ impl Channel {
         let pipe = self.pipe();
         let taken = match pipe.try_take() {
             Some(taken) => taken,
-            None => patiently(|patience| pipe.take(patience, deadline, &|| false)),
+            None => patiently(|patience| pipe.take(patience, deadline, || false)),
         };
         let incoming = taken.map_err(|refusal| refusal.of_receive(deadline))?;
         self.open_message(incoming, |_, payload| take(payload))

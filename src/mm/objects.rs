@@ -193,6 +193,12 @@ impl Object {
     }
 }
 
+impl std::fmt::Debug for Object {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Object({}.{})", self.0.id.index, self.0.id.generation)
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         if !self.let_go {

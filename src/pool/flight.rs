@@ -154,7 +154,14 @@ mod tests {
     }
 
     fn launch(retries: u32) -> Launch {
-        Launch { sink: Arc::new(Deaf), part: 0, thunk: thunk::one(|x: u8| x), retries, _context: None, _cargo: Vec::new() }
+        Launch {
+            sink: Arc::new(Deaf),
+            part: 0,
+            thunk: thunk::one(|x: u8| x),
+            retries,
+            _context: None,
+            _cargo: Vec::new(),
+        }
     }
 
     #[test]

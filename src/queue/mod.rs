@@ -231,9 +231,8 @@ impl<T, C: Codec<T>> Queue<T, C> {
 
     #[inline]
     fn get_by(&self, deadline: Deadline) -> Result<T> {
-        let received = self.body.receive(deadline, |payload| {
-            C::decode(&payload).map_err(|why| Undecoded::new(why, &payload))
-        });
+        let received =
+            self.body.receive(deadline, |payload| C::decode(&payload).map_err(|why| Undecoded::new(why, &payload)));
         match received {
             Ok(Ok(message)) => Ok(message),
             Ok(Err(undecoded)) => Err(self.undecodable(undecoded)),
