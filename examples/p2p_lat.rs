@@ -7,7 +7,6 @@ use clap::Parser;
 use dragon::{Channel, Pool, Queue, Result};
 
 #[derive(Parser)]
-#[command(about)]
 struct Options {
     /// Typed queues of byte vectors: the default.
     #[arg(long, conflicts_with = "bytes")]
@@ -35,8 +34,7 @@ fn main() -> Result<()> {
         println!("one way (round trip / 2) between two processes, {what}\nMsglen [B]   Lat [usec]");
     }
     for &size in &options.sizes {
-        let one_way = if options.bytes { over_channels } else { over_queues };
-        let micros = one_way(&pool, size, options.iterations)?;
+        let micros = (if options.bytes { over_channels } else { over_queues })(&pool, size, options.iterations)?;
         match options.json {
             true => println!("{{\"what\":\"{what}\",\"bytes\":{size},\"one_way_us\":{micros:.4}}}"),
             false => println!("{size:<12} {micros:.3}"),
@@ -52,8 +50,7 @@ fn over_queues(pool: &Pool, size: usize, iterations: u32) -> Result<f64> {
     let mut message = vec![1; size];
     let micros = time(iterations, || {
         there.put(std::mem::take(&mut message))?;
-        message = back.get()?;
-        Ok(())
+        back.get().map(|came| message = came)
     })?;
     there.close();
     echoing.get().map(|()| micros)
