@@ -30,8 +30,8 @@ mod ring;
 mod wait;
 // floor 2: one node; functions; the language
 mod channel;
-mod latch;
 pub mod codec;
+mod latch;
 mod names;
 mod task;
 mod wire;

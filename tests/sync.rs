@@ -559,3 +559,14 @@ fn processor_time() -> Duration {
     assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) }, 0);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
+
+#[test]
+fn a_handle_in_a_message_keeps_what_it_is_of_alive() {
+    let _dragon = dragon::init().unwrap();
+    let queue = dragon::Queue::<(Lock, Value<u64>, Event)>::bounded(2).unwrap();
+    let (lock, value, event) = (Lock::new().unwrap(), Value::new(7_u64).unwrap(), Event::new().unwrap());
+    event.set();
+    queue.put((lock, value, event)).unwrap();
+    let (lock, value, event) = queue.get().unwrap();
+    assert!(lock.lock().is_ok() && value.get() == 7 && event.is_set());
+}

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ObjectId, ProcId};
 use crate::latch::{Refusal, Who};
+use crate::mm;
 use crate::mm::{Kind, Object};
 use crate::prim::AtomicU64;
 use crate::runtime::{self, Core};
@@ -104,6 +105,7 @@ impl<S: Sort> Serialize for Shared<S> {
             let text = format!("the runtime of {} has been finalized", self.name());
             return Err(ser::Error::custom(text));
         }
+        mm::note(&self.object);
         self.object.id().serialize(serializer)
     }
 }
