@@ -33,7 +33,7 @@ pub fn exercise(pool: &Pool) -> u64 {
 /// Handles in messages: taken out here, taken out by a worker, returned by it, and left in a queue that ends.
 fn carry(pool: &Pool, bounded: bool) -> u64 {
     let make = |n: u64| {
-        let carried = if n % 2 == 0 { Queue::bounded(2) } else { Queue::unbounded() }.unwrap();
+        let carried = if n.is_multiple_of(2) { Queue::bounded(2) } else { Queue::unbounded() }.unwrap();
         carried.put(n).unwrap();
         carried
     };
