@@ -5,9 +5,11 @@
 
 pub(crate) mod birth;
 pub(crate) mod futex;
+pub(crate) mod identity;
 pub(crate) mod image;
 pub(crate) mod overflow;
 pub(crate) mod poll;
 pub(crate) mod process;
+pub(crate) mod rendezvous;
 pub(crate) mod shm;
 pub(crate) mod socket;

@@ -1,0 +1,5 @@
+//! Real ranks: this test binary, started several times by the test, by its own PMI server, and by the launchers of the
+//! machine.
+
+mod crew;
+mod meet;
