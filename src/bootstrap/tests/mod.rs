@@ -2,4 +2,5 @@
 //! machine.
 
 mod crew;
+mod launchers;
 mod meet;
