@@ -176,22 +176,30 @@ fn rank_and_size(seen: &Seen<'_>) -> Result<(Option<u32>, Option<u32>)> {
 /// 2. A process manager that speaks PMI-1, with a descriptor that is really there.
 ///
 /// Not under `srun --mpi=pmi2`: that plugin bears only one `init` on the descriptor, which belongs to MPI, and Slurm's own
-/// variables say everything.
+/// variables say everything. On one machine nothing needs to be asked: all ranks know the manager's process.
 fn pmi(seen: &Seen<'_>) -> Result<Option<Plan>> {
     let of_slurm = seen.is("SLURM_MPI_TYPE", "pmi2") && !seen.has("HYDI_CONTROL_FD");
-    let plan = |rank, size, door| {
-        let job = seen.text("PMI_JOBID").unwrap_or_else(|| "pmi".into());
-        Some(Plan { launcher: Launcher::Pmi, rank, size, job, channel: Channel::Pmi(door), node_id: None })
+    let plan = |rank, size, job: Option<String>, channel| {
+        let job = job.unwrap_or_else(|| "pmi".into());
+        Some(Plan { launcher: Launcher::Pmi, rank, size, job, channel, node_id: None })
     };
     if let (Some(rank), Some(size), Some(fd)) =
         (seen.number("PMI_RANK")?, seen.number("PMI_SIZE")?, seen.text("PMI_FD"))
     {
         let fd = fd.parse().unwrap_or(-1);
-        let open = seen.0.is_socket(fd) && !of_slurm;
-        return Ok(plan(Some(rank), Some(size), PmiDoor::Descriptor(fd)).filter(|_| open || size == 1));
+        if size > 1 && (of_slurm || !seen.0.is_socket(fd)) {
+            return Ok(None);
+        }
+        let on_one_node = seen.number("MPI_LOCALNRANKS")? == Some(size);
+        return Ok(match seen.0.peer(fd).filter(|_| on_one_node) {
+            Some(manager) => plan(Some(rank), Some(size), Some(format!("pmi {manager}")), Channel::Local),
+            None => plan(Some(rank), Some(size), None, Channel::Pmi(PmiDoor::Descriptor(fd))),
+        });
     }
     match (seen.text("PMI_PORT"), seen.number("PMI_ID")?) {
-        (Some(address), Some(id)) if !seen.has("PMI_FD") => Ok(plan(None, None, PmiDoor::Port { address, id })),
+        (Some(address), Some(id)) if !seen.has("PMI_FD") => {
+            Ok(plan(None, None, None, Channel::Pmi(PmiDoor::Port { address, id })))
+        }
         _ => Ok(None),
     }
 }

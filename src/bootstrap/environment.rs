@@ -11,6 +11,8 @@ pub(crate) trait Environment {
     fn var(&self, name: &str) -> Option<String>;
     /// Whether this number is an open socket of the process.
     fn is_socket(&self, fd: i32) -> bool;
+    /// A name for the process that made the other end of an open socket, the same for all who have a socket of it.
+    fn peer(&self, fd: i32) -> Option<String>;
     /// The contents of a file that a variable names.
     fn read(&self, path: &str) -> io::Result<Vec<u8>>;
     /// The name of this machine.
@@ -32,6 +34,11 @@ impl Environment for Process {
 
     fn is_socket(&self, fd: i32) -> bool {
         rendezvous::is_socket(fd)
+    }
+
+    fn peer(&self, fd: i32) -> Option<String> {
+        let pid = rendezvous::peer_of(fd)?.pid;
+        Some(format!("{pid} {}", process::start_time(pid)?))
     }
 
     fn read(&self, path: &str) -> io::Result<Vec<u8>> {

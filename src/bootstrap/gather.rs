@@ -138,7 +138,7 @@ impl Gathering<'_> {
             }
         }
         if is_full {
-            self.newcomers.pop_front();
+            self.make_room();
         }
         for socket in accepted {
             match self.greet(socket) {
@@ -146,10 +146,16 @@ impl Gathering<'_> {
                 Err(_) => self.strangers += 1,
             }
         }
-        while self.newcomers.len() > WAITING_MAX {
-            self.newcomers.pop_front();
-            self.strangers += 1;
-        }
+        while self.newcomers.len() > WAITING_MAX && self.make_room() {}
+    }
+
+    /// Turns out the one who has taken longest to prove himself; he may call again. Never one who has: he would believe
+    /// that the world is over. False if there is none.
+    fn make_room(&mut self) -> bool {
+        let longest = self.newcomers.iter().position(|newcomer| matches!(newcomer.stage, Stage::Proving { .. }));
+        let turned_out = longest.and_then(|at| self.newcomers.remove(at));
+        self.strangers += usize::from(turned_out.is_some());
+        turned_out.is_some()
     }
 
     fn greet(&self, socket: Socket) -> io::Result<Newcomer> {

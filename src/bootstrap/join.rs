@@ -69,7 +69,7 @@ pub(crate) fn join(plan: &Plan, config: &JoinConfig, card: &[u8]) -> Result<Worl
     }
     let deadline = Deadline::after(config.patience);
     let mut way = way::of(plan, config)?;
-    let (rank, size) = way.rank_and_size(plan)?;
+    let (rank, size) = way.rank_and_size(plan, deadline)?;
     let size = size.filter(|size| *size > 0).ok_or_else(|| BootstrapError::Unclear {
         why: format!("{} does not say how many ranks there are", plan.launcher.name()),
     })?;

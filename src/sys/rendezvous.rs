@@ -92,6 +92,15 @@ pub(crate) fn is_socket(fd: RawFd) -> bool {
     known && stat.st_mode & libc::S_IFMT == libc::S_IFSOCK
 }
 
+/// Who made the other end of a socket that is open under this number.
+pub(crate) fn peer_of(fd: RawFd) -> Option<Peer> {
+    if !is_socket(fd) {
+        return None;
+    }
+    // SAFETY: the descriptor is open, as was just seen, and is used for one question.
+    peer(unsafe { BorrowedFd::borrow_raw(fd) }).ok()
+}
+
 /// Another descriptor for a socket that somebody left open for us and that stays his. No program started from now
 /// on inherits either.
 pub(crate) fn borrow_socket(fd: RawFd) -> io::Result<OwnedFd> {
@@ -104,6 +113,15 @@ pub(crate) fn borrow_socket(fd: RawFd) -> io::Result<OwnedFd> {
         -1 => Err(io::Error::last_os_error()),
         // SAFETY: the descriptor was made by the call above and is nobody else's.
         copy => Ok(unsafe { OwnedFd::from_raw_fd(copy) }),
+    }
+}
+
+/// Calls `last` when the process ends by itself.
+pub(crate) fn at_exit(last: extern "C" fn()) -> io::Result<()> {
+    // SAFETY: the function is part of the program and takes nothing.
+    match unsafe { libc::atexit(last) } {
+        0 => Ok(()),
+        _ => Err(io::ErrorKind::OutOfMemory.into()),
     }
 }
 

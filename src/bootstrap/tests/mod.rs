@@ -2,4 +2,7 @@
 //! machine.
 
 mod crew;
+mod detection;
+mod faults;
+mod launchers;
 mod meet;

@@ -3,8 +3,10 @@
 //! A board is the launcher's own channel or a folder. Only who belongs to the job can read it, so that rank 0 also leaves
 //! a secret there, made for this start. Where there is no board the secret is the user's.
 
+mod farewell;
 mod folder;
 mod named;
+mod pmi;
 
 use std::time::Duration;
 
@@ -39,7 +41,7 @@ pub(super) struct Target {
 /// A way for rank 0 and the others to meet.
 pub(super) trait Way {
     /// What only the launcher's channel can tell.
-    fn rank_and_size(&mut self, plan: &Plan) -> Result<(Option<u32>, Option<u32>), BootstrapError> {
+    fn rank_and_size(&mut self, plan: &Plan, _: Deadline) -> Result<(Option<u32>, Option<u32>), BootstrapError> {
         Ok((plan.rank, plan.size))
     }
 
@@ -63,6 +65,7 @@ pub(super) fn of(plan: &Plan, config: &JoinConfig) -> Result<Box<dyn Way>, Boots
     let own = config.secret.as_deref().map(secret::from_text).transpose()?;
     Ok(match &plan.channel {
         Channel::Folder(folder) => Box::new(OnBoard::new(folder::Folder::new(folder, &plan.job), own)),
+        Channel::Pmi(door) => Box::new(OnBoard::new(pmi::Pmi::new(door), own)),
         _ => Box::new(named::Named::new(plan, config, own)?),
     })
 }
@@ -70,7 +73,7 @@ pub(super) fn of(plan: &Plan, config: &JoinConfig) -> Result<Box<dyn Way>, Boots
 /// A place where rank 0 leaves a note for all.
 pub(super) trait Board {
     /// What only the launcher's channel can tell.
-    fn rank_and_size(&mut self, plan: &Plan) -> Result<(Option<u32>, Option<u32>), BootstrapError> {
+    fn rank_and_size(&mut self, plan: &Plan, _: Deadline) -> Result<(Option<u32>, Option<u32>), BootstrapError> {
         Ok((plan.rank, plan.size))
     }
 
@@ -112,8 +115,8 @@ impl<B: Board> OnBoard<B> {
 }
 
 impl<B: Board> Way for OnBoard<B> {
-    fn rank_and_size(&mut self, plan: &Plan) -> Result<(Option<u32>, Option<u32>), BootstrapError> {
-        self.board.rank_and_size(plan)
+    fn rank_and_size(&mut self, plan: &Plan, deadline: Deadline) -> Result<(Option<u32>, Option<u32>), BootstrapError> {
+        self.board.rank_and_size(plan, deadline)
     }
 
     fn open(&mut self, deadline: Deadline) -> Result<Opened, BootstrapError> {
