@@ -5,7 +5,8 @@ use std::fmt;
 use crate::channel::ChannelError;
 use crate::codec::Undecoded;
 use crate::mm::MemError;
-use crate::services::ServiceError;
+use crate::mesh::MeshError;
+use crate::services::{FarError, ServiceError, Why};
 use crate::task::{Failure, TaskError};
 use crate::wire::WireError;
 
@@ -36,6 +37,10 @@ pub enum ErrorKind {
     InvalidArgument,
     /// The object has been closed.
     Closed,
+    /// The ranks of the job could not meet.
+    Start,
+    /// A node, or a rank, that was needed is lost.
+    NodeLost,
     /// The call needs the object to be closed first.
     StillOpen,
     /// The time is up.
@@ -126,7 +131,7 @@ impl Error {
 
     /// A process died and took the answer with it.
     pub fn is_lost(&self) -> bool {
-        self.0.kind == ErrorKind::WorkerLost
+        matches!(self.0.kind, ErrorKind::WorkerLost | ErrorKind::NodeLost)
     }
 
     /// The task was given up before it finished.
@@ -208,6 +213,41 @@ impl From<ServiceError> for Error {
             ServiceError::Task(_) => ErrorKind::WrongBuild,
             ServiceError::Wire(_) => ErrorKind::Codec,
             ServiceError::Stopped => ErrorKind::NotInitialized,
+        };
+        Error::with_source(kind, "", source)
+    }
+}
+
+impl From<MeshError> for Error {
+    fn from(source: MeshError) -> Error {
+        let kind = match &source {
+            MeshError::Lost { .. } | MeshError::NoHub => ErrorKind::NodeLost,
+            MeshError::NoNode { .. } => ErrorKind::NotFound,
+            MeshError::Closed => ErrorKind::NotInitialized,
+            MeshError::TooLong { .. } => ErrorKind::TooLarge,
+            MeshError::Memory(_) => ErrorKind::OutOfMemory,
+            MeshError::Dropped { .. } => ErrorKind::Io,
+        };
+        Error::with_source(kind, "", source)
+    }
+}
+
+impl From<FarError> for Error {
+    fn from(source: FarError) -> Error {
+        let kind = match &source {
+            FarError::Mesh(mesh) => return mesh.clone().into(),
+            FarError::Refused { why, .. } => match why {
+                Why::Full => ErrorKind::Full,
+                Why::Empty => ErrorKind::Empty,
+                Why::TimedOut => ErrorKind::TimedOut,
+                Why::Closed => ErrorKind::Closed,
+                Why::Gone => ErrorKind::NotFound,
+                Why::WrongKind => ErrorKind::WrongType,
+                Why::TooLarge => ErrorKind::TooLarge,
+                Why::OutOfMemory => ErrorKind::OutOfMemory,
+                Why::Taken => ErrorKind::Exists,
+                Why::Unclear | Why::Other => ErrorKind::Io,
+            },
         };
         Error::with_source(kind, "", source)
     }

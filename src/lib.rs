@@ -37,6 +37,8 @@ mod latch;
 mod names;
 mod task;
 mod wire;
+// floor 3: calls between nodes
+mod mesh;
 // floor 4: what a node does for its processes
 mod services;
 // floor 5: assembly

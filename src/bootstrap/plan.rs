@@ -85,6 +85,13 @@ pub(crate) enum Channel {
     Folder(PathBuf),
 }
 
+impl Plan {
+    /// Whether there is nobody to meet.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.channel == Channel::Alone
+    }
+}
+
 /// What the environment says about this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {

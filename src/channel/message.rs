@@ -75,11 +75,19 @@ impl Message {
     }
 
     /// The block the message came in, if it did: to be read, sent on, or kept, without a copy.
-    #[cfg(test)]
-    pub(crate) fn into_block(self) -> Option<Block> {
+    pub(crate) fn into_block(self) -> Result<Block, Box<Message>> {
         match self.0 {
-            Bytes::Block(block) => Some(block),
-            _ => None,
+            Bytes::Block(block) => Ok(block),
+            other => Err(Box::new(Message(other))),
+        }
+    }
+}
+
+impl From<Payload<'_>> for Message {
+    fn from(payload: Payload<'_>) -> Message {
+        match payload {
+            Payload::Inline(bytes) => Message::copy(bytes, bytes.len()),
+            Payload::Block(block) => Message::from(block),
         }
     }
 }

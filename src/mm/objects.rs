@@ -49,6 +49,8 @@ pub(crate) enum Kind {
     Value = 10,
     /// A row of values of a plain type.
     Array = 11,
+    /// What the processes of a node know of their job.
+    Charter = 12,
     /// A chain of channels, which is one without a bound.
     Chain = 16,
 }

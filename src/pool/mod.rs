@@ -291,7 +291,7 @@ impl Pool {
     /// # Ok::<(), dragon::Error>(())
     /// ```
     pub fn workers(&self) -> Vec<WorkerInfo> {
-        lock(&self.engine.state).crew.infos(&self.engine.board, NodeId::LOCAL)
+        lock(&self.engine.state).crew.infos(&self.engine.board, NodeId::new(self.core.place().node()))
     }
 
     /// Takes no further task; those that were submitted are finished. Returns at once. Idempotent.

@@ -34,7 +34,7 @@ pub struct QueueBuilder<T, C = Postcard> {
     inline: Option<usize>,
     memory_limit: Option<u64>,
     name: Option<String>,
-    node: NodeId,
+    node: Option<NodeId>,
     joinable: bool,
     types: PhantomData<fn(T, C) -> T>,
 }
@@ -46,7 +46,7 @@ impl<T, C: Codec<T>> QueueBuilder<T, C> {
             inline: None,
             memory_limit: None,
             name: None,
-            node: NodeId::LOCAL,
+            node: None,
             joinable: false,
             types: PhantomData,
         }
@@ -80,7 +80,7 @@ impl<T, C: Codec<T>> QueueBuilder<T, C> {
 
     /// The node whose memory it shall be in. Default: this process's.
     pub fn node(mut self, node: NodeId) -> Self {
-        self.node = node;
+        self.node = Some(node);
         self
     }
 
@@ -108,10 +108,10 @@ impl<T, C: Codec<T>> QueueBuilder<T, C> {
         if self.memory_limit.is_some_and(|limit| limit < 64 << 10) {
             return refused("a `memory_limit` below 64 KiB leaves no room for a message".into());
         }
-        if self.node != NodeId::LOCAL {
-            return refused(format!("there is no {}", self.node));
-        }
         let core = runtime::current()?;
+        if let Some(node) = self.node.filter(|node| node.number() != core.place().node()) {
+            return refused(format!("there is no {node}"));
+        }
         let (memory, inline) = (core.memory(), self.inline_bytes());
         let label = label::<T, C>();
         let body = match self.capacity {
@@ -122,7 +122,10 @@ impl<T, C: Codec<T>> QueueBuilder<T, C> {
             }
         };
         if let Some(name) = &self.name {
-            names::give(memory, name, body.object().id()).map_err(not_named)?;
+            names::give(memory, name, body.id()).map_err(not_named)?;
+            if let Some(names) = core.names()? {
+                names.give(name, body.id())?;
+            }
         }
         Ok(Queue { body, core, types: PhantomData })
     }

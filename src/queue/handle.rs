@@ -11,7 +11,7 @@ use super::body::Body;
 use crate::channel::ChannelError;
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::ObjectId;
+use crate::id::{NodeNumber, ObjectId};
 use crate::mm;
 use crate::mm::MemError;
 use crate::names;
@@ -28,9 +28,14 @@ pub(super) fn label<T, C>() -> u64 {
 /// Opens the queue of this name.
 pub(super) fn open<T, C: Codec<T>>(name: &str) -> Result<Queue<T, C>> {
     let core = runtime::current()?;
-    let none = || Error::new(ErrorKind::NotFound, format!("nothing on this node has the name `{name}`"));
-    let id = names::find(core.memory(), name).ok_or_else(none)?;
-    match open_as(core, id) {
+    let none = || Error::new(ErrorKind::NotFound, format!("nothing has the name `{name}`"));
+    let here = names::find(core.memory(), name).map(|id| (core.place().node(), id));
+    let (home, id) = match (here, core.names()?) {
+        (Some(found), _) => found,
+        (None, Some(names)) => names.find(name)?.ok_or_else(none)?,
+        (None, None) => return Err(none()),
+    };
+    match open_as(core.clone(), home, id) {
         // It went between the two looks.
         Err(error) if error.kind() == ErrorKind::NotFound => Err(none()),
         Err(error) if error.kind() == ErrorKind::WrongType => {
@@ -40,17 +45,20 @@ pub(super) fn open<T, C: Codec<T>>(name: &str) -> Result<Queue<T, C>> {
     }
 }
 
-fn open_as<T, C: Codec<T>>(core: Arc<Core>, id: ObjectId) -> Result<Queue<T, C>> {
+fn open_as<T, C: Codec<T>>(core: Arc<Core>, home: NodeNumber, id: ObjectId) -> Result<Queue<T, C>> {
     let wrong = |what: &str| {
         let (messages, codec) = (type_name::<T>(), type_name::<C>());
         let text = format!("{what}, not a queue of `{messages}` in codec `{codec}`");
         Error::new(ErrorKind::WrongType, text)
     };
-    let body = match Body::open(core.memory(), id) {
-        Ok(body) => body,
-        Err(ChannelError::Memory(MemError::WrongKind { .. })) => return Err(wrong("it is something else")),
-        Err(error) => return Err(error.into()),
+    let opened = match core.mesh()? {
+        Some(mesh) if home != core.place().node() => Body::open_far(mesh, home, id).map_err(Error::from),
+        _ => Body::open(core.memory(), id).map_err(|error| match error {
+            ChannelError::Memory(MemError::WrongKind { .. }) => wrong("it is something else"),
+            other => other.into(),
+        }),
     };
+    let body = opened?;
     match body.label() {
         0 => Err(wrong("it is a channel")),
         found if found == label::<T, C>() => Ok(Queue { body, core, types: PhantomData }),
@@ -69,16 +77,20 @@ impl<T, C> Serialize for Queue<T, C> {
         if self.core.is_closed() {
             return Err(ser::Error::custom("the runtime of this queue has been finalized"));
         }
-        mm::note(self.body.object());
-        self.body.object().id().serialize(serializer)
+        match (&self.body, self.body.object()) {
+            (_, Some(object)) => mm::note(object),
+            // Its home must not hear that this process lets go of it before it hears that another holds it.
+            (body, None) => self.core.linger(body.clone()),
+        }
+        (self.body.home().unwrap_or(self.core.place().node()), self.body.id()).serialize(serializer)
     }
 }
 
 impl<'de, T, C: Codec<T>> Deserialize<'de> for Queue<T, C> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Queue<T, C>, D::Error> {
-        let id = ObjectId::deserialize(deserializer)?;
+        let (home, id) = <(NodeNumber, ObjectId)>::deserialize(deserializer)?;
         let core = runtime::current().map_err(de::Error::custom)?;
-        open_as(core, id).map_err(de::Error::custom)
+        open_as(core, home, id).map_err(de::Error::custom)
     }
 }
 
@@ -96,7 +108,7 @@ impl<T: 'static, C: Codec<T>> Ready for Queue<T, C> {
 
 impl<T, C> std::fmt::Debug for Queue<T, C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let id = self.body.object().id();
+        let id = self.body.id();
         write!(f, "Queue<{}>({}.{}, {} messages", type_name::<T>(), id.index, id.generation, self.body.len())?;
         match self.body.capacity() {
             Some(capacity) => write!(f, " of {capacity})"),

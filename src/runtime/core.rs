@@ -1,23 +1,51 @@
 //! What a process has once: its view of the node's memory, its agent, and who listens to events.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::collections::VecDeque;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use once_cell::sync::OnceCell;
 
 use super::events::{Event, Events, Subscribers};
+use super::place::Place;
+use super::start;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mm::{Memory, MemoryConfig};
 use crate::prim::{AtomicU8, Ordering};
-use crate::services::{Agent, Born, Order, ServiceError};
+use crate::mesh::{Hub, Member, Mesh};
+use crate::services::{self, Agent, Born, Names, Order, ServiceError};
 use crate::sys;
+use crate::time::now;
 
 /// Everything a runtime owns. Held by the user's handle and by every object made with it.
 pub(crate) struct Core {
     memory: Arc<Memory>,
     config: MemoryConfig,
+    place: Place,
+    mesh: OnceCell<Mesh>,
     agent: OnceCell<Agent>,
+    hub: Mutex<Option<HubThreads>>,
+    /// Whether this is a rank that the others expect at the end.
+    expected: AtomicU8,
     closed: AtomicU8,
     subscribers: Subscribers,
+    lingering: Mutex<VecDeque<(Instant, Box<dyn Send>)>>,
+}
+
+/// How long a handle may be on its way to another node.
+const LINGER: Duration = Duration::from_secs(600);
+
+/// The hub of this node, if it is in this process, and the threads that work for it.
+pub(super) struct HubThreads {
+    pub(super) hub: Arc<Hub>,
+    pub(super) threads: Vec<thread::JoinHandle<()>>,
+}
+
+/// What a rank of several has from the start.
+pub(super) struct Ties {
+    pub(super) agent: Agent,
+    pub(super) hub: Option<HubThreads>,
 }
 
 /// The world of a process that was started by its user.
@@ -53,21 +81,76 @@ pub(super) fn enter(config: MemoryConfig, asked: bool) -> Result<Arc<Core>> {
     if let Some(core) = world.upgrade().filter(|core| !core.is_closed()) {
         return core.check(&config, asked).map(|()| core);
     }
-    let memory = Memory::create(&config)?;
-    tracing::debug!(job = %memory.job(), ?config, "a world begins");
-    let core = Arc::new(Core::new(memory, config));
+    let plan = start::plan()?;
+    let core = if plan.is_alone() {
+        Core::alone(Memory::create(&config)?, config)
+    } else {
+        start::start(&plan, &config)?
+    };
+    tracing::debug!(job = %core.memory.job(), rank = core.place.rank, size = core.place.size(), "a world begins");
     *world = Arc::downgrade(&core);
     Ok(core)
 }
 
 /// Makes the world of a process that was started by another, from the memory it was handed.
 pub(crate) fn adopt(memory: Arc<Memory>, config: MemoryConfig) -> &'static Arc<Core> {
-    CHILD.get_or_init(|| Arc::new(Core::new(memory, config)))
+    CHILD.get_or_init(|| {
+        let place = Place::of_child(&memory);
+        Arc::new(Core::new(memory, config, place))
+    })
 }
 
 impl Core {
-    fn new(memory: Arc<Memory>, config: MemoryConfig) -> Core {
-        Core { memory, config, agent: OnceCell::new(), closed: AtomicU8::new(0), subscribers: Subscribers::default() }
+    fn new(memory: Arc<Memory>, config: MemoryConfig, place: Place) -> Core {
+        Core {
+            memory,
+            config,
+            place,
+            mesh: OnceCell::new(),
+            agent: OnceCell::new(),
+            hub: Mutex::new(None),
+            expected: AtomicU8::new(0),
+            closed: AtomicU8::new(0),
+            subscribers: Subscribers::default(),
+            lingering: Mutex::default(),
+        }
+    }
+
+    /// The core of a job of one rank.
+    pub(super) fn alone(memory: Arc<Memory>, config: MemoryConfig) -> Arc<Core> {
+        Arc::new(Core::new(memory, config, Place::SINGLE))
+    }
+
+    /// The core of a rank of several, with its way to the others.
+    pub(super) fn in_world(memory: Arc<Memory>, config: MemoryConfig, place: Place, mesh: Mesh) -> Arc<Core> {
+        let core = Core::new(memory, config, place);
+        let _ = core.mesh.set(mesh); // it is new
+        Arc::new(core)
+    }
+
+    /// What a rank of several has from the start. From now on the others expect it at the end.
+    pub(super) fn tie(&self, ties: Ties) {
+        let _ = self.agent.set(ties.agent); // there is none before
+        *self.hub.lock().unwrap_or_else(PoisonError::into_inner) = ties.hub;
+        self.expected.store(1, Ordering::Relaxed); // read by whoever ends it, who has got it from here
+    }
+
+    /// Where this process stands in its job.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Whether the hub of this node is in this process.
+    pub(super) fn is_head(&self) -> bool {
+        matches!(self.mesh.get(), Some(Mesh::Hub(_)))
+    }
+
+    /// The way to all nodes; none in a job of one rank.
+    pub(crate) fn mesh(&self) -> Result<Option<&Mesh>> {
+        let Some(chartered) = &self.place.charter else { return Ok(None) };
+        let charter = &chartered.charter;
+        let seat = || Member::new(charter.node, self.memory.clone(), charter.post).map(|member| Mesh::Member(Arc::new(member)));
+        Ok(Some(self.mesh.get_or_try_init(seat)?))
     }
 
     fn check(&self, config: &MemoryConfig, asked: bool) -> Result<()> {
@@ -96,8 +179,25 @@ impl Core {
         if self.is_closed() {
             return Err(ServiceError::Stopped.into());
         }
-        let agent = self.agent.get_or_try_init(|| Agent::start(self.memory.clone()))?;
+        let agent = self.agent.get_or_try_init(|| Agent::start(self.memory.clone(), Vec::new()))?;
         Ok(agent.spawn(orders)?)
+    }
+
+    /// The names of the whole job; none in a job of one node, whose own names are all there are.
+    pub(crate) fn names(&self) -> Result<Option<Names<'_>>> {
+        let leader = self.place.charter.as_ref().and_then(|chartered| chartered.charter.nodes.first().copied());
+        let mesh = self.mesh()?.filter(|_| self.place.nodes() > 1);
+        Ok(mesh.zip(leader).map(|(mesh, leader)| Names::new(mesh, leader)))
+    }
+
+    /// Keeps what is on its way to another node, until that has surely said that it holds it.
+    pub(crate) fn linger(&self, what: impl Send + 'static) {
+        let (now, mut kept) = (now(), self.lingering.lock().unwrap_or_else(PoisonError::into_inner));
+        kept.push_back((now, Box::new(what)));
+        let old = kept.iter().take_while(|(since, _)| now.duration_since(*since) > LINGER).count();
+        let old: Vec<_> = kept.drain(..old).collect();
+        drop(kept);
+        drop(old);
     }
 
     /// The name of this node's machine, for errors.
@@ -111,11 +211,39 @@ impl Core {
         self.closed.load(Ordering::Relaxed) != 0
     }
 
-    /// Ends the children. Idempotent.
-    pub(super) fn shut_down(&self) {
+    /// Waits for all ranks to end, and ends the children. Idempotent.
+    pub(super) fn shut_down(&self) -> Result<()> {
+        let farewell = self.farewell();
         self.closed.store(1, Ordering::Relaxed); // Relaxed: see `is_closed`
         if let Some(agent) = self.agent.get() {
             agent.stop();
+        }
+        let hub = self.hub.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(HubThreads { hub, threads }) = hub {
+            hub.close();
+            for thread in threads {
+                if thread.join().is_err() {
+                    tracing::error!("a thread that carries calls panicked");
+                }
+            }
+        }
+        farewell
+    }
+
+    /// Meets the other ranks at the end, once. One that panics does not wait: others may wait for it.
+    fn farewell(&self) -> Result<()> {
+        // Relaxed: whoever is first.
+        if self.expected.swap(0, Ordering::Relaxed) == 0 || thread::panicking() {
+            return Ok(());
+        }
+        let Some(mesh) = self.mesh()? else { return Ok(()) };
+        let lost = services::finish(mesh, self.place.rank)?;
+        if let Some(chartered) = &self.place.charter {
+            chartered.leave(self.place.rank);
+        }
+        match &lost[..] {
+            [] => Ok(()),
+            lost => Err(Error::new(ErrorKind::NodeLost, format!("the job ends without all: {}", lost.join("; ")))),
         }
     }
 
@@ -126,5 +254,13 @@ impl Core {
     /// Tells all who listen.
     pub(crate) fn tell(&self, event: Event) {
         self.subscribers.tell(event);
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if let Err(error) = self.shut_down() {
+            tracing::error!(%error, "the runtime ends");
+        }
     }
 }

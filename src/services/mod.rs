@@ -5,9 +5,15 @@
 
 pub(crate) mod agent;
 mod error;
+mod far;
+mod gate;
+mod host;
 mod recover;
 mod spawn;
+mod threads;
 
-pub(crate) use agent::{Agent, ChildEnd};
+pub(crate) use agent::{Agent, ChildEnd, Watched};
 pub(crate) use error::ServiceError;
+pub(crate) use far::{FarError, FarQueue, Names, Why};
+pub(crate) use host::{Host, Loss, Seat, finish};
 pub(crate) use spawn::{Born, Order, read_argument};

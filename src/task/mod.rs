@@ -18,5 +18,5 @@ mod tests;
 pub(crate) mod thunk;
 
 pub(crate) use failure::{Failure, TaskError};
-pub(crate) use reference::{FnRef, image_path, load, reference, resolve};
+pub(crate) use reference::{FnRef, build, image_path, load, reference, resolve};
 pub(crate) use thunk::{Scope, Thunk};

@@ -45,6 +45,13 @@ type Words = [usize; 6];
 
 const _: () = assert!(size_of::<Thunk>() == size_of::<Words>() && align_of::<Thunk>() == align_of::<Words>());
 
+/// What build of the program this is: the same bytes in all processes of the build.
+pub(crate) fn build() -> Vec<u8> {
+    let id = image::visit(|image| image.is_main().then(|| image.id()));
+    // Every process has a main image; without one, all are alike in that.
+    id.map_or_else(Vec::new, |id| bytemuck::bytes_of(&id).to_vec())
+}
+
 /// The name of a function of this process.
 #[inline]
 pub(crate) fn reference(thunk: &'static Thunk) -> Result<FnRef, TaskError> {

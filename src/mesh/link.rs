@@ -1,0 +1,107 @@
+//! The lanes to other nodes, as the hub uses them.
+
+use super::frame::{ANSWER, CALL, DROPPED, LaneHead};
+use super::slot::Outcome;
+use super::{Body, MeshError};
+use crate::id::NodeNumber;
+use crate::mm::{Block, Memory};
+use std::sync::Arc;
+
+/// What carries bytes to other nodes: the transport, or a test's substitute.
+pub(crate) trait Carrier: Send + Sync {
+    /// Sends a short message: all of it is copied before this returns. Waits while the lane is full.
+    fn send(&self, node: NodeNumber, kind: u16, head: &[u8], body: &[u8]) -> Result<(), MeshError>;
+
+    /// Sends the first `len` bytes of a block.
+    fn send_block(&self, node: NodeNumber, kind: u16, head: &[u8], block: Block, len: usize) -> Result<(), MeshError>;
+
+    /// The longest that [`Carrier::send`] takes.
+    fn short(&self) -> usize;
+
+    /// Waits until `ready`, carrying meanwhile.
+    fn wait(&self, ready: &mut dyn FnMut() -> bool);
+
+    /// Nothing more goes out or comes in, when what was sent has arrived or cannot.
+    fn close(&self);
+}
+
+/// The hub's end of all lanes.
+pub(super) struct Link {
+    carrier: Box<dyn Carrier>,
+    memory: Arc<Memory>,
+}
+
+impl Link {
+    pub(super) fn new(carrier: Box<dyn Carrier>, memory: Arc<Memory>) -> Link {
+        Link { carrier, memory }
+    }
+
+    pub(super) fn call(&self, node: NodeNumber, head: LaneHead, body: &[u8]) -> Result<(), MeshError> {
+        self.send(node, CALL, head, body)
+    }
+
+    /// Calls with a body that came from a process of this node: from the block in which it lies.
+    pub(super) fn call_with(&self, node: NodeNumber, mut head: LaneHead, body: Body) -> Result<(), MeshError> {
+        match body {
+            Body::Block { block, begin, end } if end - begin > self.carrier.short() => {
+                head.skip = begin as u32;
+                self.carrier.send_block(node, CALL, bytemuck::bytes_of(&head), block, end)
+            }
+            body => self.send(node, CALL, head, &body),
+        }
+    }
+
+    pub(super) fn answer(&self, node: NodeNumber, call: u64, status: u16, body: &[u8]) {
+        let head = LaneHead { call, service: status, process: 0, skip: 0 };
+        if let Err(error) = self.send(node, ANSWER, head, body) {
+            self.unanswered(node, call, &error);
+        }
+    }
+
+    pub(super) fn answer_with(&self, node: NodeNumber, call: u64, block: Block, len: usize) {
+        let head = LaneHead { call, service: 0, process: 0, skip: 0 };
+        let sent = if len > self.carrier.short() {
+            self.carrier.send_block(node, ANSWER, bytemuck::bytes_of(&head), block, len)
+        } else {
+            self.carrier.send(node, ANSWER, bytemuck::bytes_of(&head), &block.as_slice()[..len])
+        };
+        if let Err(error) = sent {
+            self.unanswered(node, call, &error);
+        }
+    }
+
+    pub(super) fn drop_call(&self, node: NodeNumber, call: u64) {
+        let head = LaneHead { call, service: 0, process: 0, skip: 0 };
+        // A node that is lost waits for nothing.
+        let _ = self.carrier.send(node, DROPPED, bytemuck::bytes_of(&head), &[]);
+    }
+
+    /// Waits for an outcome, carrying meanwhile.
+    pub(super) fn wait(&self, mut take: impl FnMut() -> Option<Outcome>) -> Outcome {
+        let mut found = None;
+        self.carrier.wait(&mut || {
+            found = found.take().or_else(&mut take);
+            found.is_some()
+        });
+        // It comes back before only when the transport is closed.
+        found.unwrap_or(Err(MeshError::Closed))
+    }
+
+    pub(super) fn close(&self) {
+        self.carrier.close();
+    }
+
+    fn send(&self, node: NodeNumber, kind: u16, head: LaneHead, body: &[u8]) -> Result<(), MeshError> {
+        let head = bytemuck::bytes_of(&head);
+        if body.len() <= self.carrier.short() {
+            return self.carrier.send(node, kind, head, body);
+        }
+        let block = self.memory.store(body)?;
+        self.carrier.send_block(node, kind, head, block, body.len())
+    }
+
+    fn unanswered(&self, node: NodeNumber, call: u64, error: &MeshError) {
+        tracing::warn!(node, %error, "an answer does not reach its node");
+        self.drop_call(node, call);
+    }
+}

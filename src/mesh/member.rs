@@ -1,0 +1,106 @@
+//! The face of the mesh in a process that is not the hub's: posts to the hub, and a channel of one's own for answers.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use super::frame::{PostHead, ReplyHead, split};
+use super::{Body, MeshError, Reply, Service};
+use crate::channel::{Channel, Message};
+use crate::id::{JobId, NodeNumber, ObjectId};
+use crate::mm::Memory;
+use crate::prim::{AtomicU64, Ordering};
+use crate::time::Deadline;
+use crate::wait::Patience;
+use crate::wire;
+
+/// Answers of so many bytes need no block.
+const INLINE: usize = 112;
+
+/// This process's seat at its node's hub.
+pub(crate) struct Member {
+    me: NodeNumber,
+    memory: Arc<Memory>,
+    post: Channel,
+    calls: AtomicU64,
+}
+
+thread_local! {
+    /// Where this thread gets its answers, of the world it called in last.
+    static REPLY: RefCell<Option<(JobId, Channel)>> = const { RefCell::new(None) };
+}
+
+impl Member {
+    /// Takes a seat at the hub that has this channel for posts.
+    pub(crate) fn new(me: NodeNumber, memory: Arc<Memory>, post: ObjectId) -> Result<Member, MeshError> {
+        let post = Channel::open(&memory, post)?;
+        Ok(Member { me, memory, post, calls: AtomicU64::new(1) })
+    }
+
+    pub(crate) fn me(&self) -> NodeNumber {
+        self.me
+    }
+
+    /// The hub is gone: whoever waits for it, in any process of this node, learns it when the death is repaired.
+    pub(crate) fn hub_is_gone(&self) {
+        self.post.close();
+    }
+
+    pub(super) fn tell(&self, node: NodeNumber, service: Service, body: &[u8]) -> Result<(), MeshError> {
+        self.post(PostHead { reply: 0, call: 0, node, service, process: self.memory.me().0 }, body)
+    }
+
+    pub(super) fn call(&self, node: NodeNumber, service: Service, body: &[u8]) -> Result<Reply, MeshError> {
+        let reply = self.reply_channel()?;
+        let call = self.calls.fetch_add(1, Ordering::Relaxed); // only has to differ
+        let head = PostHead { reply: reply.id().to_word(), call, node, service, process: self.memory.me().0 };
+        self.post(head, body)?;
+        let mut patience = Patience::new();
+        loop {
+            // A hub that dies is repaired, which wakes all; and whoever repairs it has closed its channel before.
+            let stop = || self.post.is_closed();
+            let answer = reply.recv_with(&mut patience, Deadline::Never, &stop, |_, payload| Message::from(payload))?;
+            let Some((head, rest)) = split::<ReplyHead>(&answer) else { continue };
+            // Else it is for an earlier call, whose thread gave up with its hub.
+            if head.call == call {
+                let len = rest.len();
+                return opened(head, answer, len);
+            }
+        }
+    }
+
+    fn post(&self, head: PostHead, body: &[u8]) -> Result<(), MeshError> {
+        let len = size_of::<PostHead>() + body.len();
+        let fill = |space: &mut [u8]| {
+            let (front, rest) = space.split_at_mut(size_of::<PostHead>());
+            front.copy_from_slice(bytemuck::bytes_of(&head));
+            rest.copy_from_slice(body);
+        };
+        self.post.send_with(len, Deadline::Never, fill)?;
+        Ok(())
+    }
+
+    /// This thread's channel for answers. One thread makes one call at a time, so few places are enough.
+    fn reply_channel(&self) -> Result<Channel, MeshError> {
+        REPLY.with_borrow_mut(|reply| match reply {
+            Some((job, channel)) if *job == self.memory.job() => Ok(channel.clone()),
+            _ => {
+                let channel = Channel::create(&self.memory, 4, INLINE)?;
+                *reply = Some((self.memory.job(), channel.clone()));
+                Ok(channel)
+            }
+        })
+    }
+}
+
+/// What stands behind the head of an answer.
+fn opened(head: ReplyHead, answer: Message, len: usize) -> Result<Reply, MeshError> {
+    if head.failed != 0 {
+        let bytes = &answer[size_of::<ReplyHead>()..];
+        return Err(wire::decode::<MeshError>(bytes).unwrap_or(MeshError::NoHub));
+    }
+    let body = match answer.into_block() {
+        Ok(block) => Body::Block { block, begin: size_of::<ReplyHead>(), end: size_of::<ReplyHead>() + len },
+        Err(answer) => Body::Bytes(answer[size_of::<ReplyHead>()..].to_vec()),
+    };
+    Ok(Reply { status: head.status as u16, body })
+}

@@ -1,0 +1,102 @@
+//! Calls between the nodes of a job, from any process of any node, near or far behind one face.
+//!
+//! Each node has one [`Hub`]: in the process that is the node's head, with the lanes to other nodes. Every other
+//! process of the node posts its calls to the hub through a channel in shared memory and gets the answers through
+//! one of its own. So a node has one connection to each other node, whatever runs on it.
+//!
+//! ```text
+//! process ── post ──▶ hub ── lane ──▶ hub of the other node ── Server::serve
+//!         ◀─ reply ──     ◀─ lane ──                        ◀─ Answer::send
+//! ```
+//! What a call means is the business of the [`Server`] above; this floor carries bytes, and knows whose answer is
+//! whose. A call ends in an answer or in an error: when the node called is lost, or the own hub.
+
+mod answer;
+mod body;
+mod error;
+mod frame;
+mod hub;
+mod link;
+mod member;
+mod slot;
+
+pub(crate) use answer::Answer;
+pub(crate) use body::Body;
+pub(crate) use error::MeshError;
+pub(crate) use hub::Hub;
+pub(crate) use link::Carrier;
+pub(crate) use member::Member;
+
+use std::sync::Arc;
+
+use crate::id::{NodeNumber, ProcId};
+
+/// Which part of the floor above a call is for.
+pub(crate) type Service = u16;
+
+/// A call as it reaches the node that is to answer it.
+pub(crate) struct Request {
+    /// The node it comes from.
+    pub(crate) from: NodeNumber,
+    /// The process there.
+    pub(crate) process: ProcId,
+    /// Whom it is for.
+    pub(crate) service: Service,
+    /// What it says.
+    pub(crate) body: Body,
+}
+
+/// An answer, as it reaches who called.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    /// How it went, in words of the floor above; 0 is well.
+    pub(crate) status: u16,
+    /// What it says.
+    pub(crate) body: Body,
+}
+
+/// Who answers the calls to this node.
+pub(crate) trait Server: Send + Sync {
+    /// Takes a call. Must not wait: what cannot be answered at once is answered later, from another thread. An answer
+    /// that is dropped tells the caller that there will be none.
+    fn serve(&self, request: Request, answer: Answer);
+
+    /// A node is lost, and nothing will come from it any more.
+    fn lost(&self, node: NodeNumber, why: &str);
+}
+
+/// This process's way to all nodes.
+#[derive(Clone)]
+pub(crate) enum Mesh {
+    /// The hub is in this process.
+    Hub(Arc<Hub>),
+    /// It is in another one of this node.
+    Member(Arc<Member>),
+}
+
+impl Mesh {
+    /// The number of this node.
+    pub(crate) fn me(&self) -> NodeNumber {
+        match self {
+            Mesh::Hub(hub) => hub.me(),
+            Mesh::Member(member) => member.me(),
+        }
+    }
+
+    /// Calls a node, this one included, and waits for its answer: as long as the node lives and does not answer. Whoever
+    /// gives up earlier says so in the call itself.
+    pub(crate) fn call(&self, node: NodeNumber, service: Service, body: &[u8]) -> Result<Reply, MeshError> {
+        match self {
+            Mesh::Hub(hub) => hub.call(node, service, body),
+            Mesh::Member(member) => member.call(node, service, body),
+        }
+    }
+
+    /// Tells a node something that it does not answer. What one thread tells a node, by calls or so, arrives in its order.
+    pub(crate) fn tell(&self, node: NodeNumber, service: Service, body: &[u8]) -> Result<(), MeshError> {
+        match self {
+            Mesh::Hub(hub) => hub.tell(node, service, body),
+            Mesh::Member(member) => member.tell(node, service, body),
+        }
+    }
+}

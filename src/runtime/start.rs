@@ -1,0 +1,224 @@
+//! The order of bring-up of a job with several ranks, on one page.
+//!
+//! ```text
+//! plan       what the environment says (bootstrap::detect)
+//! meet       the ranks find each other and agree on a job and a secret (bootstrap::join)
+//! share      ranks that can share memory become a node; its lowest rank, the head, makes the memory
+//! address    heads open their way to other nodes; everybody learns all addresses
+//! charter    heads write down what the node's processes know of the job
+//! hub, host  heads begin to take and to answer calls
+//! watch      each rank notices the end of the others of its node
+//! ```
+//! Whatever fails on one rank is told to all, so that none waits for it.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, OnceLock};
+use std::thread;
+
+use serde::{Deserialize, Serialize};
+
+use super::core::{Core, HubThreads, Ties};
+use super::events::Event;
+use super::place::{Charter, Chartered, Place};
+use crate::bootstrap::{self, BootstrapError, JoinConfig, NodeShare, Plan, Process, World};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::ProcId;
+use crate::mesh::{Hub, Member, Mesh};
+use crate::mm::{Memory, MemoryConfig};
+use crate::services::{Agent, Host, Loss, Seat, Watched};
+use crate::sys;
+use crate::task;
+
+/// What the environment says about this process, which is not a worker.
+pub(super) fn plan() -> Result<Plan> {
+    Ok(bootstrap::detect(&environment())?)
+}
+
+fn environment() -> Process {
+    Process { is_worker: false }
+}
+
+/// What a rank tells the others when nodes are made.
+#[derive(Debug, Serialize, Deserialize)]
+struct Card {
+    /// Its place in its node's process table.
+    process: ProcId,
+}
+
+/// Meets the other ranks. Returns when all of them are ready.
+pub(super) fn start(plan: &Plan, config: &MemoryConfig) -> Result<Arc<Core>> {
+    let join = JoinConfig::read(&environment(), task::build())?;
+    let mut world = bootstrap::join(plan, &join, &[])?;
+    if world.size == 1 {
+        return Ok(Core::alone(Memory::create(config)?, config.clone()));
+    }
+    let core = settle(&mut world, config).inspect_err(|error| world.fail(&error.to_string()))?;
+    world.finish()?;
+    Ok(core)
+}
+
+fn settle(world: &mut World, config: &MemoryConfig) -> Result<Arc<Core>> {
+    let (memory, share) = share(world, config)?;
+    let cards = exchange(world, &Card { process: memory.me() })?;
+    let ranks = world.node.ranks.iter().map(|rank| (*rank, cards[*rank as usize].process)).collect();
+    let is_head = matches!(share, NodeShare::Head { .. });
+    let hub = is_head.then(|| Hub::new(world.node.index, nodes(world), memory.clone())).transpose()?;
+    if let Some(hub) = &hub {
+        let (node, nodes, post) = (world.node.index, world.nodes.clone(), hub.post());
+        let charter = Charter { node, nodes, ranks, post };
+        let place = Place::of_rank(world.rank, Chartered::write(&memory, charter)?);
+        world.barrier()?;
+        return finish_head(world, memory, config, place, hub.clone(), share);
+    }
+    world.barrier()?;
+    let lost = || Error::new(ErrorKind::Start, "the head of this node wrote no charter");
+    let place = Place::of_rank(world.rank, Chartered::find(&memory).ok_or_else(lost)?);
+    finish_member(world, memory, config, place, share)
+}
+
+fn nodes(world: &World) -> u32 {
+    world.nodes.iter().max().map_or(1, |last| last + 1)
+}
+
+/// Becomes the head or a member of a node, with its memory.
+fn share(world: &mut World, config: &MemoryConfig) -> Result<(Arc<Memory>, NodeShare)> {
+    let made = OnceLock::new();
+    let make = || -> std::result::Result<OwnedFd, String> {
+        let memory = Memory::create(config).map_err(|error| error.to_string())?;
+        let file = memory.descriptor().try_clone_to_owned().map_err(|error| error.to_string())?;
+        Ok(made.set(memory).map_or(file.try_clone().map_err(|error| error.to_string()), |()| Ok(file))?)
+    };
+    let admit = |applicant: bootstrap::Applicant| {
+        let memory = made.get().ok_or("the memory is not made yet")?;
+        let process = memory.reserve_process().map_err(|error| error.to_string())?;
+        memory.process_started(process, applicant.pid);
+        Ok(u32::from(process.0))
+    };
+    let share = bootstrap::share(world, make, admit)?;
+    let memory = match &share {
+        NodeShare::Head { .. } => made.into_inner(),
+        NodeShare::Member { file, slot, .. } => {
+            let file = file.try_clone().map_err(|error| Error::with_source(ErrorKind::Io, "the node's memory", error))?;
+            Some(Memory::attach(file, ProcId(*slot as u16))?)
+        }
+    };
+    let none = || Error::new(ErrorKind::Start, "this rank is head of a node and has made no memory");
+    Ok((memory.ok_or_else(none)?, share))
+}
+
+fn exchange(world: &mut World, card: &Card) -> Result<Vec<Card>> {
+    let mut bytes = Vec::new();
+    crate::wire::encode(card, &mut bytes)?;
+    let all = world.allgather(&bytes)?;
+    Ok(all.iter().map(|bytes| crate::wire::decode(bytes)).collect::<std::result::Result<_, _>>()?)
+}
+
+fn finish_head(
+    world: &mut World,
+    memory: Arc<Memory>,
+    config: &MemoryConfig,
+    place: Place,
+    hub: Arc<Hub>,
+    share: NodeShare,
+) -> Result<Arc<Core>> {
+    let core = Core::in_world(memory.clone(), config.clone(), place, Mesh::Hub(hub.clone()));
+    let told = Arc::downgrade(&core);
+    let tell = move |loss: Loss| {
+        if let Some(core) = told.upgrade() {
+            core.tell(event(loss));
+        }
+    };
+    let seat = Seat { leader: world.nodes[0], nodes: nodes(world), ranks: world.node.ranks.clone() };
+    let host = Host::serve(&hub, &memory, seat, tell);
+    let relayed = hub.clone();
+    let relay = thread::Builder::new().name("dragon-relay".into()).spawn(move || relayed.relay());
+    let relay = relay.map_err(|error| Error::with_source(ErrorKind::ResourceLimit, "no thread for calls", error))?;
+    let watched = watch(&core, world, share, move |rank, how| host.rank_is_gone(rank, how));
+    let agent = Agent::start(memory, watched)?;
+    core.tie(Ties { agent, hub: Some(HubThreads { hub, threads: vec![relay] }) });
+    world.barrier()?;
+    Ok(core)
+}
+
+fn finish_member(
+    world: &mut World,
+    memory: Arc<Memory>,
+    config: &MemoryConfig,
+    place: Place,
+    share: NodeShare,
+) -> Result<Arc<Core>> {
+    let chartered = place.charter.as_ref().map(|chartered| chartered.charter.post);
+    let post = chartered.ok_or_else(|| Error::new(ErrorKind::Start, "a member without a charter"))?;
+    let member = Arc::new(Member::new(place.node(), memory.clone(), post)?);
+    let head = world.node.ranks[0];
+    let core = Core::in_world(memory.clone(), config.clone(), place, Mesh::Member(member.clone()));
+    let watched = watch(&core, world, share, move |rank, _| {
+        if rank == head {
+            member.hub_is_gone();
+        }
+    });
+    core.tie(Ties { agent: Agent::start(memory, watched)?, hub: None });
+    world.barrier()?;
+    Ok(core)
+}
+
+/// Whom of its node this rank watches: by their control sockets, or as processes.
+fn watch(
+    core: &Arc<Core>,
+    world: &World,
+    share: NodeShare,
+    gone: impl Fn(u32, &str) + Clone + Send + 'static,
+) -> Vec<Watched> {
+    let mut ends: Vec<(u32, OwnedFd)> = match share {
+        NodeShare::Head { members } => members.into_iter().map(|member| (member.rank, member.control)).collect(),
+        NodeShare::Member { head, control, .. } => vec![(head, control)],
+    };
+    let Some(chartered) = core.place().charter.clone() else { return Vec::new() };
+    let processes = core.memory().processes();
+    for (rank, process) in &chartered.charter.ranks {
+        if *rank == world.rank || ends.iter().any(|(other, _)| other == rank) {
+            continue;
+        }
+        let pid = processes.iter().find(|entry| entry.id == *process).map_or(0, |entry| entry.pid);
+        // One that cannot be seen from here is watched by the head.
+        if let Ok(end) = sys::process::pidfd(pid) {
+            ends.push((*rank, end));
+        }
+    }
+    let place = |rank: u32| chartered.charter.ranks.iter().find(|(other, _)| *other == rank).map(|(_, process)| *process);
+    let watched = ends.into_iter().filter_map(|(rank, end)| {
+        let (process, gone, core) = (place(rank)?, gone.clone(), Arc::downgrade(core));
+        let (chartered, node) = (chartered.clone(), chartered.charter.node);
+        let ended = move || {
+            if chartered.has_left(rank) {
+                return;
+            }
+            let how = "has ended without finishing".to_string();
+            gone(rank, &how);
+            // The head tells its own process when it tells the leader.
+            if let Some(core) = core.upgrade().filter(|core| !core.is_head()) {
+                core.tell(event(Loss::Rank { rank, node, how }));
+            }
+        };
+        Some(Watched { process, end, ended: Box::new(ended) })
+    });
+    watched.collect()
+}
+
+fn event(loss: Loss) -> Event {
+    match loss {
+        Loss::Rank { rank, node, how } => Event::RankLost { rank: rank as usize, node: super::NodeId(node), how },
+        Loss::Node { node, how } => Event::NodeLost { node: super::NodeId(node), how },
+    }
+}
+
+impl From<BootstrapError> for Error {
+    fn from(source: BootstrapError) -> Error {
+        let kind = match &source {
+            BootstrapError::Variable { .. } => ErrorKind::InvalidArgument,
+            BootstrapError::Io { .. } => ErrorKind::Io,
+            _ => ErrorKind::Start,
+        };
+        Error::with_source(kind, "", source)
+    }
+}

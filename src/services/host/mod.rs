@@ -1,0 +1,99 @@
+//! The host of a node: answers the calls of all processes of the job to this node. It runs in the head's process.
+//!
+//! What can be answered at once is answered on the thread that brought the call; what may wait gets a thread of its
+//! own for as long as it waits (`services/threads.rs`).
+
+mod names;
+mod queues;
+mod world;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use self::names::Registry;
+use self::queues::Queues;
+use self::world::World;
+pub(crate) use self::world::{Loss, finish};
+use super::far::words::{NAMES, QUEUE, WORLD, Why};
+use super::threads::Threads;
+use crate::id::NodeNumber;
+use crate::mesh::{Answer, Hub, Mesh, Request, Server};
+use crate::mm::Memory;
+
+/// Where the node stands in the job.
+#[derive(Clone, Debug)]
+pub(crate) struct Seat {
+    /// The node of the leader.
+    pub(crate) leader: NodeNumber,
+    /// Nodes of the job.
+    pub(crate) nodes: u32,
+    /// Ranks of this node.
+    pub(crate) ranks: Vec<u32>,
+}
+
+/// What the host shares with the threads that answer for it.
+struct Inner {
+    hub: Arc<Hub>,
+    seat: Seat,
+    threads: Threads,
+    world: World,
+    queues: Queues,
+    names: Registry,
+}
+
+/// The server of a node's hub.
+#[derive(Clone)]
+pub(crate) struct Host(Arc<Inner>);
+
+impl Host {
+    /// Begins to answer the calls to this hub. `tell` hears of ranks and nodes that are lost.
+    pub(crate) fn serve(
+        hub: &Arc<Hub>,
+        memory: &Arc<Memory>,
+        seat: Seat,
+        tell: impl Fn(Loss) + Send + Sync + 'static,
+    ) -> Host {
+        let world = World::new(&seat, Box::new(tell));
+        let (queues, names) = (Queues::new(memory.clone()), Registry::default());
+        let inner = Inner { hub: hub.clone(), seat, threads: Threads::new(), world, queues, names };
+        let host = Host(Arc::new(inner));
+        hub.set_server(Arc::new(host.clone()));
+        host
+    }
+
+    /// A rank of this node has ended without a farewell.
+    pub(crate) fn rank_is_gone(&self, rank: u32, how: &str) {
+        self.0.world.rank_is_gone(&self.0, rank, how);
+    }
+}
+
+impl Inner {
+    fn mesh(&self) -> Mesh {
+        Mesh::Hub(self.hub.clone())
+    }
+}
+
+impl Server for Host {
+    fn serve(&self, request: Request, answer: Answer) {
+        match request.service {
+            WORLD => self.0.world.serve(&self.0, &request, answer),
+            QUEUE => self.0.queues.serve(&self.0.threads, &request, answer),
+            NAMES => self.0.names.serve(&request, answer),
+            other => answer.send(Why::Unclear as u16, format!("nobody serves calls of kind {other}").as_bytes()),
+        }
+    }
+
+    fn lost(&self, node: NodeNumber, why: &str) {
+        self.0.queues.lost(node);
+        self.0.world.node_is_gone(&self.0, node, why);
+    }
+}
+
+/// Locks, whatever happened to the thread that held the lock: what it guards here is whole between statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Answers that a call made no sense.
+fn unclear(answer: Answer, what: &str) {
+    answer.send(Why::Unclear as u16, what.as_bytes());
+}

@@ -1,0 +1,291 @@
+//! Queues of this node for processes of other nodes.
+//!
+//! A queue that another node has open is open here too, in that node's name, until it lets go of it or is lost.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::super::far::words::{QueueFacts, QueueHead, QueueOp, Why};
+use super::super::threads::Threads;
+use super::{lock, unclear};
+use crate::channel::{Chain, Channel, ChannelError, Letter, Payload};
+use crate::id::{NodeNumber, ObjectId};
+use crate::mesh::{Answer, Request};
+use crate::mm::{MemError, Memory};
+use crate::time::Deadline;
+use crate::wait::{Patience, wait_until};
+
+/// How long a call of a node that is lost may still wait.
+const SLICE: Duration = Duration::from_millis(200);
+
+/// With a bound, or without.
+#[derive(Clone)]
+enum Queue {
+    Bounded(Channel),
+    Unbounded(Chain),
+}
+
+/// Calls the same method of either.
+macro_rules! either {
+    ($queue:expr, $one:ident => $call:expr) => {
+        match $queue {
+            Queue::Bounded($one) => $call,
+            Queue::Unbounded($one) => $call,
+        }
+    };
+}
+
+impl Queue {
+    fn open(memory: &Arc<Memory>, id: ObjectId) -> Result<Queue, ChannelError> {
+        match Channel::open(memory, id) {
+            Ok(channel) => Ok(Queue::Bounded(channel)),
+            Err(ChannelError::Memory(MemError::WrongKind { .. })) => Chain::open(memory, id).map(Queue::Unbounded),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn facts(&self) -> QueueFacts {
+        let capacity = match self {
+            Queue::Bounded(channel) => channel.capacity() as u64,
+            Queue::Unbounded(_) => 0,
+        };
+        QueueFacts { label: either!(self, one => one.label()), capacity }
+    }
+
+    fn put(&self, bytes: &[u8], deadline: Deadline) -> Result<(), ChannelError> {
+        match self {
+            Queue::Bounded(channel) => channel.send(bytes, deadline).map(drop),
+            Queue::Unbounded(chain) => {
+                chain.post(&mut Letter::new(bytes.len(), &[], |space: &mut [u8]| space.copy_from_slice(bytes)))
+            }
+        }
+    }
+
+    /// Answers with the next message. `Err` gives the answer back.
+    fn get(&self, answer: Answer, deadline: Deadline) -> Result<(), (ChannelError, Option<Answer>)> {
+        let mut answer = Some(answer);
+        let take = |payload: Payload<'_>| {
+            let Some(answer) = answer.take() else { return };
+            match payload {
+                Payload::Inline(bytes) => answer.send(0, bytes),
+                Payload::Block(block) => {
+                    let len = block.len();
+                    answer.send_block(block, len);
+                }
+            }
+        };
+        let taken = either!(self, one => one.receive(deadline, take));
+        taken.map_err(|error| (error, answer))
+    }
+}
+
+/// What other nodes have open here.
+pub(super) struct Queues {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    memory: Arc<Memory>,
+    held: Mutex<HashMap<(NodeNumber, ObjectId), (Queue, usize)>>,
+    lost: Mutex<HashSet<NodeNumber>>,
+}
+
+impl Queues {
+    pub(super) fn new(memory: Arc<Memory>) -> Queues {
+        Queues { shared: Arc::new(Shared { memory, held: Mutex::default(), lost: Mutex::default() }) }
+    }
+
+    /// Lets go of all that a node had open.
+    pub(super) fn lost(&self, node: NodeNumber) {
+        lock(&self.shared.lost).insert(node);
+        let mut held = lock(&self.shared.held);
+        let gone: Vec<_> = held.keys().filter(|(holder, _)| *holder == node).copied().collect();
+        let gone: Vec<_> = gone.iter().filter_map(|key| held.remove(key)).collect();
+        drop(held);
+        drop(gone);
+    }
+
+    pub(super) fn serve(&self, threads: &Threads, request: &Request, answer: Answer) {
+        let Some((head, message)) = request.body.split_first_chunk::<{ size_of::<QueueHead>() }>() else {
+            return unclear(answer, "a call for a queue is shorter than its head");
+        };
+        let head: QueueHead = bytemuck::pod_read_unaligned(head);
+        let (Some(op), Some(id)) = (QueueOp::from_word(head.op), ObjectId::from_word(head.queue)) else {
+            return unclear(answer, "a call for a queue that makes no sense");
+        };
+        let queue = match self.shared.queue(request.from, id, op) {
+            Ok(queue) => queue,
+            Err(error) => return refuse(answer, &error),
+        };
+        match op {
+            QueueOp::Hold => answer.send(0, bytemuck::bytes_of(&queue.facts())),
+            QueueOp::LetGo => self.shared.let_go(request.from, id),
+            QueueOp::Close => {
+                either!(&queue, one => one.close());
+                answer.send(0, &[]);
+            }
+            QueueOp::Len => {
+                let len = either!(&queue, one => one.len()) as u64;
+                let closed = either!(&queue, one => one.is_closed());
+                answer.send(0, &[&len.to_le_bytes()[..], &[u8::from(closed)]].concat());
+            }
+            QueueOp::Done => {
+                let done = either!(&queue, one => one.declare_done());
+                answer.send(0, &done.map_or(0_u64, |done| 1 + u64::from(done)).to_le_bytes());
+            }
+            QueueOp::Put => self.put(threads, request.from, queue, message, head.deadline(), answer),
+            QueueOp::Get | QueueOp::Poll | QueueOp::Join => {
+                self.wait(threads, request.from, queue, op, head.deadline(), answer);
+            }
+        }
+    }
+
+    fn put(
+        &self,
+        threads: &Threads,
+        from: NodeNumber,
+        queue: Queue,
+        message: &[u8],
+        deadline: Deadline,
+        answer: Answer,
+    ) {
+        match queue.put(message, Deadline::Now) {
+            Ok(()) => answer.send(0, &[]),
+            Err(ChannelError::Full) if deadline != Deadline::Now => {
+                let (message, shared) = (message.to_vec(), self.shared.clone());
+                threads.run(move || shared.in_slices(from, deadline, answer, |slice| queue.put(&message, slice)));
+            }
+            Err(error) => refuse(answer, &error),
+        }
+    }
+
+    fn wait(
+        &self,
+        threads: &Threads,
+        from: NodeNumber,
+        queue: Queue,
+        op: QueueOp,
+        deadline: Deadline,
+        answer: Answer,
+    ) {
+        let answer = match op {
+            QueueOp::Get => match queue.get(answer, Deadline::Now) {
+                Ok(()) => return,
+                Err((ChannelError::Empty, Some(answer))) if deadline != Deadline::Now => answer,
+                Err((error, Some(answer))) => return refuse(answer, &error),
+                Err((error, None)) => return tracing::error!(%error, "a message that was answered with is not well"),
+            },
+            _ => answer,
+        };
+        let shared = self.shared.clone();
+        threads.run(move || match op {
+            QueueOp::Get => shared.get_in_slices(from, deadline, answer, &queue),
+            QueueOp::Join => {
+                let counted = either!(&queue, one => one.wait_done(Deadline::Now)).is_some();
+                if !counted {
+                    return answer.send(0, &0_u64.to_le_bytes());
+                }
+                let wait = |slice| either!(&queue, one => one.wait_done(slice)).unwrap_or(Ok(()));
+                shared.in_slices_with(from, deadline, answer, &1_u64.to_le_bytes(), wait);
+            }
+            _ => shared.in_slices(from, deadline, answer, |slice| wait_ready(&queue, slice)),
+        });
+    }
+}
+
+fn wait_ready(queue: &Queue, deadline: Deadline) -> Result<(), ChannelError> {
+    match queue {
+        Queue::Bounded(channel) => channel.wait_readable(deadline),
+        Queue::Unbounded(chain) => {
+            let ready = || chain.is_ready().then_some(());
+            let waited = wait_until(chain.readers(), &mut Patience::new(), deadline, ready);
+            // Who only looks must leave the wake-up to one who takes.
+            chain.readers().notify_one_if(|| chain.is_ready());
+            waited.map_err(|_| ChannelError::TimedOut)
+        }
+    }
+}
+
+impl Shared {
+    /// The queue of a call: as its node has it open, or as it is about to.
+    fn queue(&self, from: NodeNumber, id: ObjectId, op: QueueOp) -> Result<Queue, ChannelError> {
+        let mut held = lock(&self.held);
+        if let Some((queue, times)) = held.get_mut(&(from, id)) {
+            *times += usize::from(op == QueueOp::Hold);
+            return Ok(queue.clone());
+        }
+        let queue = Queue::open(&self.memory, id)?;
+        if op == QueueOp::Hold {
+            held.insert((from, id), (queue.clone(), 1));
+        }
+        Ok(queue)
+    }
+
+    fn let_go(&self, from: NodeNumber, id: ObjectId) {
+        let mut held = lock(&self.held);
+        let Some((_, times)) = held.get_mut(&(from, id)) else { return };
+        *times -= 1;
+        let last = (*times == 0).then(|| held.remove(&(from, id)));
+        drop(held);
+        drop(last);
+    }
+
+    fn in_slices(
+        &self,
+        from: NodeNumber,
+        deadline: Deadline,
+        answer: Answer,
+        wait: impl Fn(Deadline) -> Result<(), ChannelError>,
+    ) {
+        self.in_slices_with(from, deadline, answer, &[], wait);
+    }
+
+    /// Waits, as long as the node that asked is there.
+    fn in_slices_with(
+        &self,
+        from: NodeNumber,
+        deadline: Deadline,
+        answer: Answer,
+        well: &[u8],
+        wait: impl Fn(Deadline) -> Result<(), ChannelError>,
+    ) {
+        loop {
+            match wait(slice_of(deadline)) {
+                Ok(()) => return answer.send(0, well),
+                Err(error) => match self.go_on(from, deadline, &error) {
+                    true => continue,
+                    false => return refuse(answer, &error),
+                },
+            }
+        }
+    }
+
+    fn get_in_slices(&self, from: NodeNumber, deadline: Deadline, mut answer: Answer, queue: &Queue) {
+        loop {
+            match queue.get(answer, slice_of(deadline)) {
+                Ok(()) => return,
+                Err((error, Some(back))) if self.go_on(from, deadline, &error) => answer = back,
+                Err((error, Some(back))) => return refuse(back, &error),
+                Err((error, None)) => return tracing::error!(%error, "a message that was answered with is not well"),
+            }
+        }
+    }
+
+    /// Whether to wait on: nothing has happened, the time is not up, and somebody is there who wants to know.
+    fn go_on(&self, from: NodeNumber, deadline: Deadline, error: &ChannelError) -> bool {
+        let nothing = matches!(error, ChannelError::TimedOut | ChannelError::Full | ChannelError::Empty);
+        nothing && !deadline.passed() && !lock(&self.lost).contains(&from)
+    }
+}
+
+fn slice_of(deadline: Deadline) -> Deadline {
+    match deadline.left() {
+        Some(left) if left < SLICE => deadline,
+        _ => Deadline::after(SLICE),
+    }
+}
+
+fn refuse(answer: Answer, error: &ChannelError) {
+    answer.send(Why::of(error) as u16, error.to_string().as_bytes());
+}

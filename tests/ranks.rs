@@ -1,0 +1,214 @@
+//! Several ranks are one runtime: they meet, use each other's queues, and end together or say who is missing.
+//!
+//! A job is this test binary started so many times, as any launcher would; each rank runs the part that `PART` names.
+//! Ranks that differ in `DRAGON_NODE_ID` are different nodes, which reach each other by tcp only.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use dragon::{ErrorKind, Pool, Queue, Runtime};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// The ranks of a job under way.
+struct Job(Vec<Child>);
+
+/// Starts a job whose rank `r` is on node `nodes[r]`.
+fn start(part: &str, nodes: &[u32]) -> Job {
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).unwrap().port();
+    let rank = |rank: usize| {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["a_rank_of_a_job", "--exact", "--nocapture"])
+            .env("PART", part)
+            .env("DRAGON_RENDEZVOUS", format!("127.0.0.1:{port}"))
+            .env("DRAGON_RANK", rank.to_string())
+            .env("DRAGON_SIZE", nodes.len().to_string())
+            .env("DRAGON_NODE_ID", nodes[rank].to_string())
+            .env("DRAGON_SECRET", "a secret of this test and no other")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    Job((0..nodes.len()).map(rank).collect())
+}
+
+impl Job {
+    /// Waits until all ranks have ended.
+    fn outputs(self) -> Vec<Output> {
+        let begun = Instant::now();
+        let mut ranks = self.0;
+        while ranks.iter_mut().any(|rank| rank.try_wait().unwrap().is_none()) {
+            if begun.elapsed() > LONG {
+                ranks.iter_mut().for_each(|rank| drop(rank.kill()));
+                let said: Vec<_> = ranks.into_iter().map(|rank| text(&rank.wait_with_output().unwrap())).collect();
+                panic!("the job hangs: {said:#?}");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        ranks.into_iter().map(|rank| rank.wait_with_output().unwrap()).collect()
+    }
+
+    /// Waits until all ranks have ended well.
+    fn ends_well(self) {
+        for (rank, output) in self.outputs().iter().enumerate() {
+            assert!(output.status.success(), "rank {rank}: {}", text(output));
+        }
+    }
+}
+
+fn text(output: &Output) -> String {
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    format!("{}\n{out}\n{err}", output.status)
+}
+
+/// Runs in every rank; in the test's own process it is nobody.
+#[test]
+fn a_rank_of_a_job() {
+    let Ok(part) = std::env::var("PART") else { return };
+    let dragon = dragon::init().unwrap();
+    match &part[..] {
+        "meet" => meet(&dragon),
+        "queues" => queues(&dragon),
+        "travel" => travel(&dragon),
+        "die" => die(&dragon),
+        "lead" => return lead(dragon),
+        other => panic!("there is no part {other}"),
+    }
+    let ended = dragon.finalize();
+    if part == "die" {
+        let error = ended.unwrap_err();
+        assert!(error.kind() == ErrorKind::NodeLost && error.to_string().contains("rank 1"), "{error}");
+    } else {
+        ended.unwrap();
+    }
+}
+
+fn nodes() -> Vec<Vec<u32>> {
+    vec![vec![0, 0, 0], vec![0, 1], vec![0, 1, 0, 1]]
+}
+
+#[test]
+fn ranks_know_who_they_are() {
+    nodes().iter().for_each(|nodes| start("meet", nodes).ends_well());
+}
+
+fn meet(dragon: &Runtime) {
+    let rank: usize = std::env::var("DRAGON_RANK").unwrap().parse().unwrap();
+    assert_eq!((dragon.rank(), dragon.leader(), dragon.is_leader()), (rank, 0, rank == 0));
+    assert!(dragon.size() >= 2 && dragon.local_rank() <= rank);
+    assert_eq!(dragon.node().number().to_string(), std::env::var("DRAGON_NODE_ID").unwrap());
+    let pool = Pool::new(1).unwrap();
+    let worker = pool.submit(|()| dragon::init().map(|dragon| (dragon.rank(), dragon.size())).unwrap(), ());
+    assert_eq!(worker.unwrap().get().unwrap(), (rank, dragon.size()), "a worker belongs to its rank");
+}
+
+#[test]
+fn a_queue_is_found_by_its_name_and_used_from_everywhere() {
+    nodes().iter().for_each(|nodes| start("queues", nodes).ends_well());
+}
+
+fn queues(dragon: &Runtime) {
+    const EACH: u64 = 200;
+    let others = dragon.size() as u64 - 1;
+    if dragon.rank() == 0 {
+        let inbox = Queue::<(usize, u64)>::builder().capacity(8).name("inbox").build().unwrap();
+        let outbox = Queue::<u64>::builder().name("outbox").build().unwrap();
+        let mut next = vec![0; dragon.size()];
+        for _ in 0..others * EACH {
+            let (rank, number) = inbox.get().unwrap();
+            assert_eq!(number, next[rank], "messages of one rank keep their order");
+            next[rank] += 1;
+        }
+        assert_eq!(inbox.try_get().unwrap_err().kind(), ErrorKind::Empty);
+        outbox.put_many(0..others).unwrap();
+        outbox.put_many((0..others).map(|_| 1 << 40)).unwrap();
+        while !outbox.is_empty() {
+            std::thread::yield_now();
+        }
+        outbox.close();
+        return;
+    }
+    let inbox = open::<(usize, u64)>("inbox");
+    assert_eq!((inbox.capacity(), inbox.node().number()), (Some(8), 0));
+    assert_eq!(Queue::<String>::open("inbox").unwrap_err().kind(), ErrorKind::WrongType);
+    assert_eq!(Queue::<String>::open("no such").unwrap_err().kind(), ErrorKind::NotFound);
+    (0..EACH).for_each(|number| inbox.put((dragon.rank(), number)).unwrap());
+    let outbox = open::<u64>("outbox");
+    let got: Vec<u64> = (0..2).map(|_| outbox.get().unwrap()).collect();
+    assert!(got.iter().all(|number| *number < others || *number == 1 << 40), "{got:?}");
+    assert!(outbox.get().unwrap_err().is_closed());
+}
+
+/// Another rank makes it about now.
+fn open<T: dragon::Message>(name: &str) -> Queue<T> {
+    let begun = Instant::now();
+    loop {
+        match Queue::open(name) {
+            Ok(queue) => return queue,
+            Err(error) if error.kind() == ErrorKind::NotFound && begun.elapsed() < LONG => std::thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn handles_travel_between_ranks_and_into_their_workers() {
+    nodes().iter().for_each(|nodes| start("travel", nodes).ends_well());
+}
+
+fn travel(dragon: &Runtime) {
+    if dragon.rank() == 0 {
+        let calls = Queue::<(Vec<u8>, Queue<Vec<u8>>)>::builder().capacity(4).name("calls").build().unwrap();
+        for _ in 1..dragon.size() {
+            let (mut bytes, back) = calls.get().unwrap();
+            bytes.reverse();
+            back.put(bytes).unwrap();
+        }
+        return;
+    }
+    let calls = open::<(Vec<u8>, Queue<Vec<u8>>)>("calls");
+    let back = Queue::bounded(1).unwrap();
+    let bytes: Vec<u8> = (0..300_000_u32).map(|x| (x % 251) as u8).collect();
+    // From a worker of this rank, which talks to the other node by way of it.
+    let pool = Pool::new(1).unwrap();
+    type Argument = (Queue<(Vec<u8>, Queue<Vec<u8>>)>, Queue<Vec<u8>>, Vec<u8>);
+    let task = pool.submit(|(calls, back, bytes): Argument| calls.put((bytes, back)).unwrap(), (calls, back.clone(), bytes.clone()));
+    task.unwrap().get().unwrap();
+    let got = back.get().unwrap();
+    assert!(got.len() == bytes.len() && got.iter().eq(bytes.iter().rev()));
+}
+
+#[test]
+fn a_rank_that_dies_is_named_at_the_end_of_the_others() {
+    for nodes in [[0, 0, 0], [0, 1, 0], [0, 1, 1]] {
+        let outputs = start("die", &nodes).outputs();
+        assert!(!outputs[1].status.success());
+        assert!(outputs[0].status.success() && outputs[2].status.success(), "{}\n{}", text(&outputs[0]), text(&outputs[2]));
+    }
+}
+
+fn die(dragon: &Runtime) {
+    let events = dragon.events();
+    if dragon.rank() == 1 {
+        std::process::abort();
+    }
+    if dragon.rank() == 0 {
+        let event = events.next_timeout(LONG).expect("the leader hears of it");
+        assert!(format!("{event:?}").contains("Lost"), "{event:?}");
+    }
+}
+
+#[test]
+fn run_lets_the_leader_work_and_the_others_wait() {
+    nodes().iter().for_each(|nodes| start("lead", nodes).ends_well());
+}
+
+fn lead(dragon: Runtime) {
+    let rank = dragon.rank();
+    let value = dragon::run(|dragon| Ok(dragon.size())).unwrap();
+    assert_eq!(value.is_some(), rank == 0);
+    drop(dragon);
+}
