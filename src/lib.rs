@@ -59,3 +59,10 @@ pub use wire::Message;
 pub mod failpoint {
     pub use crate::prim::failpoint::arm;
 }
+
+/// The transport without the runtime. Only with feature `probe`.
+#[cfg(feature = "probe")]
+#[doc(hidden)]
+pub mod probe {
+    pub use crate::transport::probe::{Mode, Probe};
+}

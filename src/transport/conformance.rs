@@ -20,6 +20,9 @@ use crate::transport::{Engine, Lost, Node, Sink, To, Token, Undelivered};
 
 /// Makes engines of one kind.
 pub(crate) trait Bed {
+    /// How many times less than others this kind can do in the time of a test.
+    const SLOWER: u64 = 1;
+
     /// So many nodes that have been introduced to each other.
     fn engines(count: u32) -> Vec<Box<dyn Engine>>;
 }

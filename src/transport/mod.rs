@@ -11,14 +11,16 @@
 mod config;
 #[cfg(test)]
 mod conformance;
-//mod driver;
+mod driver;
 mod error;
+#[cfg(feature = "probe")]
+pub mod probe;
 mod tcp;
 
 use std::{sync::Arc, time::Instant};
 
 pub(crate) use config::{Identity, Secret, Settings, Tuning};
-//pub(crate) use driver::{Driver, Rest, Waiting};
+pub(crate) use driver::{Driver, Rest, Waiting};
 pub(crate) use error::{Lost, SendError, TransportError, Undelivered};
 #[allow(unused_imports)]
 pub(crate) use tcp::Tcp;

@@ -26,12 +26,12 @@ pub(crate) fn anything_at_random_arrives_in_order<B: Bed>() {
 
 fn soup<B: Bed>(dice: &mut Dice) {
     const NODES: u64 = 3;
-    const MESSAGES: u64 = 600;
+    let messages = 600 / B::SLOWER;
     let mut all = parties::<B>(NODES as u32);
     // What was sent from, to, on lane; in order.
     let mut sent: BTreeMap<(u32, u32, u8), Vec<(usize, u64)>> = BTreeMap::new();
     let (mut tokens, begin) = (0, Instant::now());
-    while tokens < MESSAGES {
+    while tokens < messages {
         let (from, node, lane) = (dice.roll(NODES) as u32, dice.roll(NODES) as u32, dice.roll(u64::from(LANES)) as u8);
         if from != node {
             let (large, seed) = (dice.roll(4) == 0, dice.roll(1000));
@@ -54,7 +54,7 @@ fn soup<B: Bed>(dice: &mut Dice) {
         }
         assert!(begin.elapsed() < LONG);
     }
-    super::until(&mut all, |all| all.iter().map(|party| party.ended() as u64).sum::<u64>() == MESSAGES);
+    super::until(&mut all, |all| all.iter().map(|party| party.ended() as u64).sum::<u64>() == messages);
     for (node, party) in all.iter().enumerate() {
         for note in &party.book.notes {
             let (from, kind, body) = match note {
