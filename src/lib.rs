@@ -36,6 +36,8 @@ pub mod codec;
 mod latch;
 mod names;
 mod task;
+#[allow(dead_code, reason = "the mesh, which uses it, comes next")]
+mod transport;
 mod wire;
 // floor 3: calls between nodes
 mod mesh;
@@ -66,4 +68,11 @@ pub use wire::Message;
 #[doc(hidden)]
 pub mod failpoint {
     pub use crate::prim::failpoint::arm;
+}
+
+/// The transport without the runtime. Only with feature `probe`.
+#[cfg(feature = "probe")]
+#[doc(hidden)]
+pub mod probe {
+    pub use crate::transport::probe::{Mode, Probe};
 }

@@ -53,9 +53,9 @@ impl Job {
 
     /// Waits until all ranks have ended well.
     fn ends_well(self) {
-        for (rank, output) in self.outputs().iter().enumerate() {
-            assert!(output.status.success(), "rank {rank}: {}", text(output));
-        }
+        let outputs = self.outputs();
+        let said = || outputs.iter().map(text).collect::<Vec<_>>().join("\n---- next rank:\n");
+        assert!(outputs.iter().all(|output| output.status.success()), "{}", said());
     }
 }
 
@@ -125,10 +125,9 @@ fn queues(dragon: &Runtime) {
         assert_eq!(inbox.try_get().unwrap_err().kind(), ErrorKind::Empty);
         outbox.put_many(0..others).unwrap();
         outbox.put_many((0..others).map(|_| 1 << 40)).unwrap();
-        while !outbox.is_empty() {
-            std::thread::yield_now();
-        }
         outbox.close();
+        let taken: u64 = (0..others).map(|_| inbox.get().unwrap().1).sum();
+        assert_eq!(taken, 2 * others, "each message at one of them");
         return;
     }
     let inbox = open::<(usize, u64)>("inbox");
@@ -137,9 +136,10 @@ fn queues(dragon: &Runtime) {
     assert_eq!(Queue::<String>::open("no such").unwrap_err().kind(), ErrorKind::NotFound);
     (0..EACH).for_each(|number| inbox.put((dragon.rank(), number)).unwrap());
     let outbox = open::<u64>("outbox");
-    let got: Vec<u64> = (0..2).map(|_| outbox.get().unwrap()).collect();
+    let got = outbox.iter().collect::<dragon::Result<Vec<u64>>>().unwrap();
     assert!(got.iter().all(|number| *number < others || *number == 1 << 40), "{got:?}");
     assert!(outbox.get().unwrap_err().is_closed());
+    inbox.put((dragon.rank(), got.len() as u64)).unwrap();
 }
 
 /// Another rank makes it about now.
@@ -193,9 +193,12 @@ fn a_rank_that_dies_is_named_at_the_end_of_the_others() {
 fn die(dragon: &Runtime) {
     let events = dragon.events();
     if dragon.rank() == 1 {
+        open::<()>("go").get().unwrap();
         std::process::abort();
     }
     if dragon.rank() == 0 {
+        let go = Queue::<()>::builder().capacity(1).name("go").build().unwrap();
+        go.put(()).unwrap();
         let event = events.next_timeout(LONG).expect("the leader hears of it");
         assert!(format!("{event:?}").contains("Lost"), "{event:?}");
     }

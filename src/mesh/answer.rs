@@ -38,9 +38,9 @@ impl Answer {
         Answer { hub, service, back: Some(back) }
     }
 
-    /// Whether somebody waits for it.
-    pub(crate) fn is_wanted(&self) -> bool {
-        !matches!(self.back, None | Some(Back::Nobody))
+    /// Whether a thread of this very process waits for it.
+    pub(crate) fn is_for_here(&self) -> bool {
+        matches!(self.back, Some(Back::Asker(Asker::Here(_))))
     }
 
     /// Answers with a copy of the bytes, and a word on how it went; 0 is well.

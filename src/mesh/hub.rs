@@ -222,6 +222,14 @@ impl Hub {
         }
     }
 
+    /// A long message of this node has not arrived: whoever waits for what follows from it is told.
+    pub(super) fn unsent(&self, node: NodeNumber, kind: u16, head: LaneHead, why: String) {
+        match kind {
+            super::frame::CALL => self.answered(node, head.call, Err(MeshError::Memory(format!("node {node}: {why}")))),
+            _ => self.answer_dropped(node, head.call),
+        }
+    }
+
     pub(super) fn landing(&self, len: usize) -> Option<Block> {
         self.memory.alloc(len).inspect_err(|error| tracing::warn!(%error, len, "no memory for what another node sends")).ok()
     }

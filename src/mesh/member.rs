@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::frame::{PostHead, ReplyHead, split};
 use super::{Body, MeshError, Reply, Service};
-use crate::channel::{Channel, Message};
+use crate::channel::{Channel, ChannelError, Message};
 use crate::id::{JobId, NodeNumber, ObjectId};
 use crate::mm::Memory;
 use crate::prim::{AtomicU64, Ordering};
@@ -58,7 +58,16 @@ impl Member {
         loop {
             // A hub that dies is repaired, which wakes all; and whoever repairs it has closed its channel before.
             let stop = || self.post.is_closed();
-            let answer = reply.recv_with(&mut patience, Deadline::Never, &stop, |_, payload| Message::from(payload))?;
+            let mut receive = |deadline, stop: &dyn Fn() -> bool| {
+                reply.recv_with(&mut patience, deadline, stop, |_, payload| Message::from(payload))
+            };
+            let answer = match receive(Deadline::Never, &stop) {
+                // The last that a hub does may be to answer.
+                Err(ChannelError::Interrupted) => {
+                    receive(Deadline::Now, &|| false).map_err(|_| MeshError::NoHub)?
+                }
+                received => received?,
+            };
             let Some((head, rest)) = split::<ReplyHead>(&answer) else { continue };
             // Else it is for an earlier call, whose thread gave up with its hub.
             if head.call == call {

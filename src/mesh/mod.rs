@@ -16,6 +16,7 @@ mod body;
 mod error;
 mod frame;
 mod hub;
+mod lanes;
 mod link;
 mod member;
 mod slot;
@@ -24,7 +25,7 @@ pub(crate) use answer::Answer;
 pub(crate) use body::Body;
 pub(crate) use error::MeshError;
 pub(crate) use hub::Hub;
-pub(crate) use link::Carrier;
+pub(crate) use lanes::Lanes;
 pub(crate) use member::Member;
 
 use std::sync::Arc;

@@ -22,12 +22,13 @@ use super::events::Event;
 use super::place::{Charter, Chartered, Place};
 use crate::bootstrap::{self, BootstrapError, JoinConfig, NodeShare, Plan, Process, World};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::ProcId;
-use crate::mesh::{Hub, Member, Mesh};
+use crate::id::{JobId, ProcId};
+use crate::mesh::{Hub, Lanes, Member, Mesh};
 use crate::mm::{Memory, MemoryConfig};
 use crate::services::{Agent, Host, Loss, Seat, Watched};
 use crate::sys;
 use crate::task;
+use crate::transport::{Engine, Identity, Secret, Settings, Tcp, TransportError, Tuning};
 
 /// What the environment says about this process, which is not a worker.
 pub(super) fn plan() -> Result<Plan> {
@@ -43,6 +44,8 @@ fn environment() -> Process {
 struct Card {
     /// Its place in its node's process table.
     process: ProcId,
+    /// Of a head: which incarnation of its node it is, and where other nodes reach it.
+    lane: Option<(u64, Vec<u8>)>,
 }
 
 /// Meets the other ranks. Returns when all of them are ready.
@@ -59,16 +62,25 @@ pub(super) fn start(plan: &Plan, config: &MemoryConfig) -> Result<Arc<Core>> {
 
 fn settle(world: &mut World, config: &MemoryConfig) -> Result<Arc<Core>> {
     let (memory, share) = share(world, config)?;
-    let cards = exchange(world, &Card { process: memory.me() })?;
-    let ranks = world.node.ranks.iter().map(|rank| (*rank, cards[*rank as usize].process)).collect();
     let is_head = matches!(share, NodeShare::Head { .. });
+    let mut engine = (is_head && nodes(world) > 1).then(|| open_engine(world)).transpose()?;
+    let lane = engine.as_ref().map(|(epoch, engine)| (*epoch, engine.address()));
+    let cards = exchange(world, &Card { process: memory.me(), lane })?;
+    let ranks = world.node.ranks.iter().map(|rank| (*rank, cards[*rank as usize].process)).collect();
+    if let Some((_, engine)) = &mut engine {
+        let lanes = cards.iter().enumerate().filter_map(|(rank, card)| Some((world.nodes[rank], card.lane.as_ref()?)));
+        for (node, (epoch, address)) in lanes.filter(|(node, _)| *node != world.node.index) {
+            engine.know(node, *epoch, address)?;
+        }
+    }
     let hub = is_head.then(|| Hub::new(world.node.index, nodes(world), memory.clone())).transpose()?;
     if let Some(hub) = &hub {
         let (node, nodes, post) = (world.node.index, world.nodes.clone(), hub.post());
         let charter = Charter { node, nodes, ranks, post };
         let place = Place::of_rank(world.rank, Chartered::write(&memory, charter)?);
         world.barrier()?;
-        return finish_head(world, memory, config, place, hub.clone(), share);
+        let head = Head { hub: hub.clone(), engine: engine.map(|(_, engine)| engine) };
+        return finish_head(world, memory, config, place, head, share);
     }
     world.barrier()?;
     let lost = || Error::new(ErrorKind::Start, "the head of this node wrote no charter");
@@ -78,6 +90,30 @@ fn settle(world: &mut World, config: &MemoryConfig) -> Result<Arc<Core>> {
 
 fn nodes(world: &World) -> u32 {
     world.nodes.iter().max().map_or(1, |last| last + 1)
+}
+
+/// Opens this node's way to the others.
+fn open_engine(world: &World) -> Result<(u64, Box<dyn Engine>)> {
+    let name = |bytes: &[u8; 16]| u64::from_le_bytes(*bytes.first_chunk().unwrap_or(&[0; 8]));
+    let chance = || getrandom::u64().map_err(|error| Error::with_source(ErrorKind::Io, "make up a number", error));
+    let (epoch, mut build) = (chance()?, [0; 16]);
+    build.iter_mut().zip(task::build()).for_each(|(to, from)| *to = from);
+    let me = Identity {
+        job: JobId(name(&world.job)),
+        node: world.node.index,
+        epoch,
+        build,
+        secret: Secret(world.secret),
+    };
+    let settings = Settings::read(|name| std::env::var(name).ok())?;
+    let tuning = Tuning { nodes: nodes(world), ..Tuning::default() };
+    Ok((epoch, Box::new(Tcp::open(me, settings, tuning)?)))
+}
+
+/// What a head has besides its memory.
+struct Head {
+    hub: Arc<Hub>,
+    engine: Option<Box<dyn Engine>>,
 }
 
 /// Becomes the head or a member of a node, with its memory.
@@ -118,7 +154,7 @@ fn finish_head(
     memory: Arc<Memory>,
     config: &MemoryConfig,
     place: Place,
-    hub: Arc<Hub>,
+    Head { hub, engine }: Head,
     share: NodeShare,
 ) -> Result<Arc<Core>> {
     let core = Core::in_world(memory.clone(), config.clone(), place, Mesh::Hub(hub.clone()));
@@ -130,6 +166,9 @@ fn finish_head(
     };
     let seat = Seat { leader: world.nodes[0], nodes: nodes(world), ranks: world.node.ranks.clone() };
     let host = Host::serve(&hub, &memory, seat, tell);
+    if let Some(engine) = engine {
+        hub.set_carrier(Lanes::open(engine, &hub)?);
+    }
     let relayed = hub.clone();
     let relay = thread::Builder::new().name("dragon-relay".into()).spawn(move || relayed.relay());
     let relay = relay.map_err(|error| Error::with_source(ErrorKind::ResourceLimit, "no thread for calls", error))?;
@@ -209,6 +248,17 @@ fn event(loss: Loss) -> Event {
     match loss {
         Loss::Rank { rank, node, how } => Event::RankLost { rank: rank as usize, node: super::NodeId(node), how },
         Loss::Node { node, how } => Event::NodeLost { node: super::NodeId(node), how },
+    }
+}
+
+impl From<TransportError> for Error {
+    fn from(source: TransportError) -> Error {
+        let kind = match &source {
+            TransportError::BadSetting { .. } | TransportError::NoInterface { .. } => ErrorKind::InvalidArgument,
+            TransportError::Io { .. } => ErrorKind::Io,
+            _ => ErrorKind::Start,
+        };
+        Error::with_source(kind, "", source)
     }
 }
 

@@ -4,9 +4,11 @@
 //! retries only what the kernel says to retry (`EINTR`).
 
 pub(crate) mod birth;
+pub(crate) mod epoll;
 pub(crate) mod futex;
 pub(crate) mod identity;
 pub(crate) mod image;
+pub(crate) mod net;
 pub(crate) mod overflow;
 pub(crate) mod poll;
 pub(crate) mod process;

@@ -44,7 +44,7 @@ impl Patience {
     }
 
     /// After [`Patience::looks`]: looks again and again for as long as it seems worth it.
-    pub(super) fn stay_awake<T>(&mut self, deadline: Deadline, ready: &mut dyn FnMut() -> Option<T>) -> Option<T> {
+    pub(crate) fn stay_awake<T>(&mut self, deadline: Deadline, ready: &mut dyn FnMut() -> Option<T>) -> Option<T> {
         if cfg!(feature = "shuttle") {
             // A spinning thread tells the model checker nothing that a sleeping one does not.
             return None;
@@ -103,11 +103,11 @@ impl Patience {
         self.slow_yields >= CROWDED
     }
 
-    pub(super) fn begin_sleep(&self) -> Instant {
+    pub(crate) fn begin_sleep(&self) -> Instant {
         now()
     }
 
-    pub(super) fn end_sleep(&mut self, began: Instant) {
+    pub(crate) fn end_sleep(&mut self, began: Instant) {
         let awake = if now() - began < SHORT_SLEEP { self.awake * 2 } else { self.awake / 2 };
         self.awake = awake.clamp(AWAKE_LEAST, AWAKE_MOST);
     }

@@ -158,7 +158,9 @@ fn settle(waiting: Vec<Answer>, losses: &[String]) {
     let mut bytes = Vec::new();
     // Text into memory: nothing in it can fail.
     let _ = wire::encode(&losses.to_vec(), &mut bytes);
-    waiting.into_iter().for_each(|answer| answer.send(0, &bytes));
+    // This process may end as soon as it is answered, so it is the last.
+    let (here, others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(Answer::is_for_here);
+    others.into_iter().chain(here).for_each(|answer| answer.send(0, &bytes));
 }
 
 fn encode(call: &Call) -> Vec<u8> {

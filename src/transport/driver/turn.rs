@@ -1,0 +1,123 @@
+//! The engine's care while nobody waits: turns of a thread that has other things to do as well.
+//!
+//! A turn never sleeps; it says on what to sleep and for how long. While threads drive or send, the background keeps
+//! out of their way and only looks by every few milliseconds, so that it is not woken by each of their packets; when
+//! nobody has for that long, it takes over and sleeps on the sockets. While somebody sits and sleeps there, the
+//! background sleeps until the seat is free.
+
+use std::{sync::Mutex, time::Duration};
+
+use super::{Driver, left, unpoisoned};
+use crate::prim::{AtomicBool, Ordering};
+use crate::sys::epoll::{Epoll, Interest};
+use crate::sys::poll::Bell;
+use crate::transport::TransportError;
+
+/// Between two looks while others are at it: at first, and at most.
+const PAUSE_LEAST: Duration = Duration::from_millis(1);
+const PAUSE_MOST: Duration = Duration::from_millis(4);
+
+/// Looks in a row that find the seat taken before the background waits to be told.
+const LOOKS: u32 = 8;
+
+/// What to sleep on until the next turn, and how long at most; `None` is for ever.
+pub(crate) struct Rest<'a> {
+    /// Sleep with [`Epoll::sleep`], or put its descriptor among others.
+    pub(crate) on: &'a Epoll,
+    pub(crate) at_most: Option<Duration>,
+}
+
+/// What the background knows.
+pub(super) struct Background {
+    state: Mutex<State>,
+    /// Rings when the seat is free, if that was asked for.
+    bell: Bell,
+    room: Epoll,
+    asks: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    /// The activity seen at the last turn.
+    seen: u64,
+    /// Turns in a row that found others at it.
+    kept_out: u32,
+}
+
+impl Background {
+    pub(super) fn new() -> Result<Background, TransportError> {
+        let bell = Bell::new().map_err(TransportError::io("make a bell (eventfd)"))?;
+        let room = Epoll::new().map_err(TransportError::io("make a set of sockets (epoll)"))?;
+        room.add(&bell, 0, Interest::READ).map_err(TransportError::io("watch a bell (epoll)"))?;
+        Ok(Background { state: Mutex::default(), bell, room, asks: AtomicBool::new(false) })
+    }
+
+    /// Called by who leaves the seat.
+    #[inline]
+    pub(super) fn seat_is_free(&self) {
+        // SeqCst: pairs with the store in `ask`. Either I see the question, or the asker sees the free seat.
+        if self.asks.load(Ordering::SeqCst) {
+            self.bell.ring();
+        }
+    }
+
+    fn ask(&self) {
+        // SeqCst: pairs with the load in `seat_is_free`.
+        self.asks.store(true, Ordering::SeqCst);
+    }
+
+    fn stop_asking(&self) {
+        if self.asks.load(Ordering::Relaxed) {
+            self.asks.store(false, Ordering::Relaxed);
+            self.bell.answer();
+        }
+    }
+
+    fn pause(&self, kept_out: u32) -> Rest<'_> {
+        Rest { on: &self.room, at_most: Some((PAUSE_LEAST * (1 + kept_out)).min(PAUSE_MOST)) }
+    }
+}
+
+impl Driver {
+    /// One turn of the background: polls if nobody else does.
+    pub(crate) fn turn(&self) -> Rest<'_> {
+        let background = &self.background;
+        let mut state = unpoisoned(&background.state);
+        background.stop_asking();
+        let Some(seat) = self.sit().or_else(|| {
+            state.kept_out += 1;
+            (state.kept_out > LOOKS).then(|| background.ask());
+            // Once more: it may have become free before the question was heard.
+            self.sit()
+        }) else {
+            return match state.kept_out {
+                kept_out if kept_out > LOOKS => Rest { on: &background.room, at_most: None },
+                kept_out => background.pause(kept_out),
+            };
+        };
+        let activity = unpoisoned(&self.core).activity;
+        let polled = self.begin_turn();
+        self.answer();
+        drop(seat);
+        if state.seen != activity {
+            // Somebody was about a moment ago and may come back.
+            (state.seen, state.kept_out) = (activity, 0);
+            return background.pause(state.kept_out);
+        }
+        state.kept_out = 0;
+        let at_most = if polled.events > 0 { Some(Duration::ZERO) } else { left(polled.due, polled.now) };
+        Rest { on: &self.epoll, at_most }
+    }
+
+    /// As a turn, and then sleeps, at most so long: for a thread that has nothing else to do.
+    pub(crate) fn turn_for(&self, most: Duration) {
+        let rest = self.turn();
+        rest.on.sleep(Some(rest.at_most.map_or(most, |at_most| at_most.min(most))));
+    }
+
+    fn begin_turn(&self) -> super::Polled {
+        let mut core = self.lock();
+        core.engine.flush();
+        self.poll_core(core)
+    }
+}
