@@ -8,6 +8,8 @@ pub(crate) mod futex;
 pub(crate) mod identity;
 pub(crate) mod image;
 pub(crate) mod overflow;
+mod pmix;
+pub(crate) mod pmix_helper;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod rendezvous;
