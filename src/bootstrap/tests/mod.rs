@@ -6,3 +6,4 @@ mod detection;
 mod faults;
 mod launchers;
 mod meet;
+mod slurm;
