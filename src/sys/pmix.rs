@@ -124,7 +124,7 @@ impl Client {
     }
 
     /// Returns when all ranks have called it; what they had left is here then.
-    pub(crate) fn fence(&self) -> Result<(), String> {
+    pub(crate) fn meet(&self) -> Result<(), String> {
         let all = self.whole_job();
         let mut collect = Info { key: [0; 512], flags: 0, value: Value { kind: BOOL, data: Data { room: [0; 3] } } };
         write_name(&mut collect.key, b"pmix.collect");

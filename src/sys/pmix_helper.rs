@@ -5,7 +5,7 @@
 //! rank                                        helper
 //! spawn with DRAGON_PMIX=<pid>, a socket ---> connects to the server
 //!                        <---  rank, size
-//! note to leave, or none --->  put, fence, get of rank 0's, fence, finalize
+//! note to leave, or none --->  put, meet the others, get rank 0's, meet, finalize
 //!                        <---  rank 0's note
 //! ```
 //! An answer that begins with a zero byte is an error in words.
@@ -92,10 +92,10 @@ fn run(rank: &OwnedFd) -> Result<(), String> {
     if leaves {
         client.put(&key, note)?;
     }
-    client.fence()?;
+    client.meet()?;
     let note = client.bytes_of(0, &key)?;
     // A server forgets what a rank has left when that rank takes its leave.
-    client.fence()?;
+    client.meet()?;
     say(rank, GOOD, &note)?;
     client.finalize()
 }

@@ -185,6 +185,11 @@ impl Crew {
         self.children.last_mut().unwrap()
     }
 
+    /// Takes in one that somebody else has started.
+    pub(super) fn adopt(&mut self, rank: Child) {
+        self.children.push(rank);
+    }
+
     /// What they have to say when all have ended.
     pub(super) fn reports(&mut self, patience: Duration) -> Vec<Outcome> {
         let deadline = Deadline::after(patience);
