@@ -179,7 +179,7 @@ fn own_addresses(only_v4: bool) -> impl Iterator<Item = IpAddr> {
     let all = rendezvous::interface_addresses().unwrap_or_default();
     let mut found: Vec<_> = all
         .into_iter()
-        .filter(|at| !at.is_loopback && !(only_v4 && at.address.is_ipv6()))
+        .filter(|at| !(at.is_loopback || only_v4 && at.address.is_ipv6()))
         .map(|at| ((distance(&at.interface), at.address.is_ipv6()), at.address))
         .collect();
     found.sort_by_key(|(key, _)| *key);

@@ -140,11 +140,11 @@ impl Joiner {
             {
                 return self.host(opened);
             }
-            if let Some(target) = way.look(self.deadline)? {
-                if let Some(found) = self.try_all(&target, &mut last, &way.place())? {
-                    let (spoke, rank, welcome) = Spoke::join(found, self.hello, self.deadline)?;
-                    return Ok(World::new(rank, Star::Spoke(spoke), &target.meeting, welcome, self.patience));
-                }
+            if let Some(target) = way.look(self.deadline)?
+                && let Some(found) = self.try_all(&target, &mut last, &way.place())?
+            {
+                let (spoke, rank, welcome) = Spoke::join(found, self.hello, self.deadline)?;
+                return Ok(World::new(rank, Star::Spoke(spoke), &target.meeting, welcome, self.patience));
             }
             if self.deadline.passed() {
                 return Err(self.nobody(&way.place(), &last));

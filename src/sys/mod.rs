@@ -10,6 +10,8 @@ pub(crate) mod identity;
 pub(crate) mod image;
 pub(crate) mod net;
 pub(crate) mod overflow;
+mod pmix;
+pub(crate) mod pmix_helper;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod rendezvous;

@@ -259,3 +259,74 @@ fn sweep(folder: &Path) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn soon() -> Deadline {
+        Deadline::after(Duration::from_secs(5))
+    }
+
+    fn file() -> OwnedFd {
+        shm::memory_file("test", false).unwrap()
+    }
+
+    #[test]
+    fn the_file_goes_through_a_door_with_and_without_a_name() {
+        for one_network in [true, false] {
+            let door = Door::open(one_network).unwrap();
+            let (offer, path) = (door.offer(), door.offer.path().map(Path::to_path_buf));
+            assert_eq!(path.as_ref().is_some_and(|path| path.exists()), !one_network);
+            let mut admit = |applicant: Applicant| Ok::<_, String>(applicant.rank * 10);
+            let file = file();
+            let (members, fetched) =
+                door.while_open(&[3, 4], &file, &mut admit, || Ok([3, 4].map(|rank| offer.fetch(rank, soon()))));
+            assert_eq!(members.iter().map(|member| (member.rank, member.slot)).collect::<Vec<_>>(), [(3, 30), (4, 40)]);
+            assert!(members.iter().all(|member| member.pid == std::process::id()));
+            assert!(fetched.unwrap().into_iter().all(|found| matches!(found, Fetched::In { slot: 30 | 40, .. })));
+            assert!(path.is_none_or(|path| !path.exists()), "the name is gone with the door");
+        }
+    }
+
+    #[test]
+    fn who_is_not_expected_is_not_let_in() {
+        let door = Door::open(true).unwrap();
+        let (offer, wrong) = (door.offer(), Offer { nonce: [0; 16], ..door.offer() });
+        let closed = Offer { name: format!("{}x", offer.name), ..door.offer() };
+        let mut admitted = 0;
+        let mut admit = |_| {
+            admitted += 1;
+            Ok::<_, String>(0)
+        };
+        let tries = || {
+            let mute = offer.enter(9, soon()).unwrap();
+            let refused =
+                [wrong.fetch(1, soon()), offer.fetch(2, soon()), offer.fetch(1, soon()), offer.fetch(1, soon())];
+            drop(mute);
+            Ok((
+                refused.map(|found| matches!(found, Fetched::In { .. })),
+                matches!(closed.fetch(1, soon()), Fetched::Apart),
+            ))
+        };
+        let (members, tried) = door.while_open(&[1], &file(), &mut admit, tries);
+        assert_eq!(tried.unwrap(), ([false, false, true, false], true));
+        assert_eq!((members.len(), admitted), (1, 1));
+    }
+
+    #[test]
+    fn what_an_earlier_start_left_is_swept_when_it_is_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let make = |name: String, age: Duration| {
+            let file = fs::File::create(folder.path().join(&name)).unwrap();
+            file.set_modified(file.metadata().unwrap().modified().unwrap() - age).unwrap();
+        };
+        let (mine, old) = (shm::user(), STALE * 2);
+        make(format!("dragon-{mine}-1{SUFFIX}"), old);
+        make(format!("dragon-{mine}-2{SUFFIX}"), Duration::ZERO);
+        make(format!("dragon-{mine}-3"), old);
+        make(format!("dragon-{}-4{SUFFIX}", mine + 1), old);
+        sweep(folder.path());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ffi::c_void,
     fs,
     os::{fd::AsFd, unix::fs::FileExt},
     path::{Path, PathBuf},
@@ -23,6 +24,9 @@ use crate::time::Deadline;
 pub(super) const REPORTS: &str = "DRAGON_TEST_REPORTS";
 /// What a rank does that is not as it should be.
 pub(super) const FAULT: &str = "DRAGON_TEST_FAULT";
+
+/// The MPI library that a rank uses when it has joined.
+pub(super) const MPI: &str = "DRAGON_TEST_MPI";
 
 /// What a rank has seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,10 +73,33 @@ fn be_a_rank() -> Result<Report, BootstrapError> {
     let build = if fault == "build" { b"another".to_vec() } else { b"this".to_vec() };
     let config = JoinConfig::read(&environment, build)?;
     let mut world = join(&plan, &config, format!("card of {}", std::process::id()).as_bytes())?;
-    if fault == "die" {
-        std::process::exit(3);
+    match fault.as_str() {
+        "die" => std::process::exit(3),
+        "mpi" => assert_eq!(mpi_size(&std::env::var(MPI).unwrap()), world.size as i32),
+        _ => {}
     }
     live(&mut world, &fault, plan.launcher.name()).and_then(|report| world.finish().map(|()| report))
+}
+
+/// As a program does that uses both: MPI must come up as if we were not there. How many ranks it finds.
+fn mpi_size(library: &str) -> i32 {
+    type Init = unsafe extern "C" fn(*mut i32, *mut c_void) -> i32;
+    type Size = unsafe extern "C" fn(usize, *mut i32) -> i32;
+    type Finalize = unsafe extern "C" fn() -> i32;
+    let flags = libloading::os::unix::RTLD_NOW | libloading::os::unix::RTLD_GLOBAL;
+    let mut size = 0;
+    // SAFETY: this is an MPI library, whose functions have these types in all C bindings. Its name for all ranks is a number
+    // in one and the address of a variable in the other.
+    unsafe {
+        let library = libloading::os::unix::Library::open(Some(library), flags).unwrap();
+        let of_open_mpi = library.get::<*mut c_void>(c"ompi_mpi_comm_world");
+        let world = of_open_mpi.map_or(0x4400_0000, |variable| variable.into_raw() as usize);
+        assert_eq!(library.get::<Init>(c"MPI_Init").unwrap()(std::ptr::null_mut(), std::ptr::null_mut()), 0);
+        assert_eq!(library.get::<Size>(c"MPI_Comm_size").unwrap()(world, &mut size), 0);
+        assert_eq!(library.get::<Finalize>(c"MPI_Finalize").unwrap()(), 0);
+        std::mem::forget(library);
+    }
+    size
 }
 
 fn live(world: &mut World, fault: &str, launcher: &str) -> Result<Report, BootstrapError> {
@@ -156,6 +183,11 @@ impl Crew {
         rank.envs(variables.iter().copied());
         self.children.push(rank.spawn().unwrap());
         self.children.last_mut().unwrap()
+    }
+
+    /// Takes in one that somebody else has started.
+    pub(super) fn adopt(&mut self, rank: Child) {
+        self.children.push(rank);
     }
 
     /// What they have to say when all have ended.

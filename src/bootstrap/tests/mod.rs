@@ -5,4 +5,7 @@ mod crew;
 mod detection;
 mod faults;
 mod launchers;
+mod manager;
 mod meet;
+mod nodes;
+mod slurm;

@@ -7,6 +7,7 @@ mod farewell;
 mod folder;
 mod named;
 mod pmi;
+mod pmix;
 
 use std::time::Duration;
 
@@ -66,6 +67,7 @@ pub(super) fn of(plan: &Plan, config: &JoinConfig) -> Result<Box<dyn Way>, Boots
     Ok(match &plan.channel {
         Channel::Folder(folder) => Box::new(OnBoard::new(folder::Folder::new(folder, &plan.job), own)),
         Channel::Pmi(door) => Box::new(OnBoard::new(pmi::Pmi::new(door), own)),
+        Channel::Pmix => Box::new(OnBoard::new(pmix::Pmix::new(), own)),
         _ => Box::new(named::Named::new(plan, config, own)?),
     })
 }

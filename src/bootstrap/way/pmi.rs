@@ -6,9 +6,9 @@
 //! cmd=barrier_in                              cmd=barrier_out
 //! cmd=get kvsname=K key=X                     cmd=get_result rc=0 value=V
 //! ```
-//! On the descriptor `PMI_FD` we are *guests*: no `init`, and `finalize` only when the process ends, so that an MPI library
-//! in it, earlier or later, finds its connection as if we had never been there. Without that last word MPICH's manager
-//! takes the end of one rank for a crash and kills the others. A connection to `PMI_PORT` is our own and has both.
+//! We are *guests*: no `init`, and `finalize` only when the process ends, so that an MPI library in it, earlier or later,
+//! finds its connection as if we had never been there. Without that last word MPICH's manager takes the end of one rank for
+//! a crash and kills the others; said earlier, it would be MPI's.
 
 use std::{
     io,
@@ -17,7 +17,7 @@ use std::{
 };
 
 use super::Board;
-use super::farewell;
+use super::farewell::{self, Whose};
 use crate::bootstrap::address::Address;
 use crate::bootstrap::error::BootstrapError;
 use crate::bootstrap::plan::{Plan, PmiDoor};
@@ -127,22 +127,21 @@ struct Connection {
     space: String,
     /// What the manager has told of rank and size, on a connection of our own.
     told: (Option<u32>, Option<u32>),
-    is_own: bool,
 }
 
 impl Connection {
     fn open(door: &PmiDoor, deadline: Deadline) -> Result<Connection, BootstrapError> {
-        let made =
-            |socket, is_own| Connection { socket, got: Vec::new(), space: String::new(), told: (None, None), is_own };
+        let made = |socket| Connection { socket, got: Vec::new(), space: String::new(), told: (None, None) };
+        let refuse = |why: io::Error| refused("take part", &why.to_string());
         let mut connection = match door {
             PmiDoor::Descriptor(fd) => {
-                let refuse = |why: io::Error| refused("use PMI_FD", &why.to_string());
                 let socket = rendezvous::borrow_socket(*fd).map_err(refuse)?;
-                farewell::say_at_exit(&socket).map_err(refuse)?;
-                made(socket, false)
+                farewell::say_at_exit(&socket, Whose::Launchers).map_err(refuse)?;
+                made(socket)
             }
             PmiDoor::Port { address, id } => {
-                let mut connection = made(call(address, deadline)?, true);
+                let mut connection = made(call(address, deadline)?);
+                farewell::say_at_exit(&connection.socket, Whose::Ours).map_err(refuse)?;
                 connection.introduce(*id, deadline)?;
                 connection
             }
@@ -160,8 +159,7 @@ impl Connection {
             let number = |name| field(&line, name).and_then(|value| value.parse().ok());
             self.told = (number("rank").or(self.told.0), number("size").or(self.told.1));
         }
-        let answer = self.ask("cmd=init pmi_version=1 pmi_subversion=1\n", "response_to_init", deadline)?;
-        done(&answer, "begin")
+        Ok(())
     }
 
     fn put(&mut self, key: &str, value: &str, deadline: Deadline) -> Result<(), BootstrapError> {
@@ -228,15 +226,6 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        if self.is_own {
-            // The manager is as content with the end of the connection; it just should not take it for a crash.
-            let _ = self.ask("cmd=finalize\n", "finalize_ack", Deadline::after(std::time::Duration::from_millis(500)));
-        }
-    }
-}
-
 fn call(address: &str, deadline: Deadline) -> Result<OwnedFd, BootstrapError> {
     let mut last = "the name is not known".to_string();
     for at in address.to_socket_addrs().into_iter().flatten() {
@@ -254,7 +243,7 @@ fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
 }
 
 fn done(answer: &str, what: &str) -> Result<(), BootstrapError> {
-    // `init` and `put` have to say that they did it; managers that say nothing of it did.
+    // A manager that says nothing of it did it.
     if matches!(field(answer, "rc"), None | Some("0")) {
         Ok(())
     } else {
