@@ -4,8 +4,8 @@ use std::fmt;
 
 use crate::channel::ChannelError;
 use crate::codec::Undecoded;
-use crate::mm::MemError;
 use crate::mesh::MeshError;
+use crate::mm::MemError;
 use crate::services::{FarError, ServiceError, Why};
 use crate::task::{Failure, TaskError};
 use crate::wire::WireError;

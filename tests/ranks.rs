@@ -144,14 +144,7 @@ fn queues(dragon: &Runtime) {
 
 /// Another rank makes it about now.
 fn open<T: dragon::Message>(name: &str) -> Queue<T> {
-    let begun = Instant::now();
-    loop {
-        match Queue::open(name) {
-            Ok(queue) => return queue,
-            Err(error) if error.kind() == ErrorKind::NotFound && begun.elapsed() < LONG => std::thread::yield_now(),
-            Err(error) => panic!("{error}"),
-        }
-    }
+    Queue::open_timeout(name, LONG).unwrap()
 }
 
 #[test]
@@ -175,7 +168,10 @@ fn travel(dragon: &Runtime) {
     // From a worker of this rank, which talks to the other node by way of it.
     let pool = Pool::new(1).unwrap();
     type Argument = (Queue<(Vec<u8>, Queue<Vec<u8>>)>, Queue<Vec<u8>>, Vec<u8>);
-    let task = pool.submit(|(calls, back, bytes): Argument| calls.put((bytes, back)).unwrap(), (calls, back.clone(), bytes.clone()));
+    let task = pool.submit(
+        |(calls, back, bytes): Argument| calls.put((bytes, back)).unwrap(),
+        (calls, back.clone(), bytes.clone()),
+    );
     task.unwrap().get().unwrap();
     let got = back.get().unwrap();
     assert!(got.len() == bytes.len() && got.iter().eq(bytes.iter().rev()));
@@ -186,7 +182,12 @@ fn a_rank_that_dies_is_named_at_the_end_of_the_others() {
     for nodes in [[0, 0, 0], [0, 1, 0], [0, 1, 1]] {
         let outputs = start("die", &nodes).outputs();
         assert!(!outputs[1].status.success());
-        assert!(outputs[0].status.success() && outputs[2].status.success(), "{}\n{}", text(&outputs[0]), text(&outputs[2]));
+        assert!(
+            outputs[0].status.success() && outputs[2].status.success(),
+            "{}\n{}",
+            text(&outputs[0]),
+            text(&outputs[2])
+        );
     }
 }
 

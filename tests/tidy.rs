@@ -53,17 +53,23 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("transport", &["sys", "mm", "ring", "wait"]),
     // Floor 3: decisions without effects; sending near or far.
     ("proto", &["wire"]),
-    ("mesh", &["mm", "counters", "channel", "wire", "transport"]),
+    ("mesh", &["mm", "wait", "counters", "channel", "wire", "transport"]),
     // Floor 4: who looks after processes and what the dead held.
-    ("services", &["sys", "mm", "counters", "channel", "latch", "names", "task", "wire", "proto", "mesh"]),
+    (
+        "services",
+        &["sys", "mm", "wait", "counters", "channel", "latch", "names", "task", "wire", "bootstrap", "proto", "mesh"],
+    ),
     // Floor 5: one error for all; assembly; the simulated world.
     ("error", &["mm", "channel", "codec", "task", "wire", "bootstrap", "transport", "mesh", "services"]),
-    ("runtime", &["sys", "mm", "counters", "channel", "task", "bootstrap", "transport", "mesh", "services", "error"]),
+    (
+        "runtime",
+        &["sys", "mm", "counters", "channel", "task", "wire", "bootstrap", "transport", "mesh", "services", "error"],
+    ),
     ("sim", &["mm", "channel", "wire", "proto", "transport", "mesh", "services"]),
     // Floor 6: what users type.
     ("select", &["wait", "error"]),
     ("shared", &["mm", "channel", "error", "runtime", "select"]),
-    ("queue", &["mm", "wait", "channel", "names", "wire", "codec", "error", "runtime", "select"]),
+    ("queue", &["mm", "wait", "channel", "names", "wire", "codec", "mesh", "services", "error", "runtime", "select"]),
     ("sync", &["mm", "latch", "error", "runtime"]),
     ("process", &["task", "services", "error", "runtime"]),
     ("group", &["proto", "task", "services", "error", "runtime", "process"]),

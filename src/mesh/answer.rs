@@ -21,7 +21,10 @@ pub(super) enum Asker {
 pub(super) enum Back {
     Asker(Asker),
     /// Over the lane to that node.
-    Node { node: NodeNumber, call: u64 },
+    Node {
+        node: NodeNumber,
+        call: u64,
+    },
     /// Nowhere: nobody asked for one.
     Nobody,
 }
@@ -46,7 +49,9 @@ impl Answer {
     /// Answers with a copy of the bytes, and a word on how it went; 0 is well.
     pub(crate) fn send(mut self, status: u16, bytes: &[u8]) {
         match self.back.take() {
-            Some(Back::Asker(asker)) => self.hub.settle(&asker, Ok(Reply { status, body: Body::Bytes(bytes.to_vec()) })),
+            Some(Back::Asker(asker)) => {
+                self.hub.settle(&asker, Ok(Reply { status, body: Body::Bytes(bytes.to_vec()) }))
+            }
             Some(Back::Node { node, call }) => self.hub.answer(node, call, status, bytes),
             Some(Back::Nobody) | None => {}
         }
@@ -55,7 +60,9 @@ impl Answer {
     /// Answers that it went well, with the first `len` bytes of a block, without a copy where that can be.
     pub(crate) fn send_block(mut self, block: Block, len: usize) {
         match self.back.take() {
-            Some(Back::Asker(asker)) => self.hub.settle(&asker, Ok(Reply { status: 0, body: Body::Block { block, begin: 0, end: len } })),
+            Some(Back::Asker(asker)) => {
+                self.hub.settle(&asker, Ok(Reply { status: 0, body: Body::Block { block, begin: 0, end: len } }))
+            }
             Some(Back::Node { node, call }) => self.hub.answer_block(node, call, block, len),
             Some(Back::Nobody) | None => {}
         }

@@ -13,14 +13,6 @@ pub(crate) enum Body {
 }
 
 impl Body {
-    /// The block, if the bytes are the whole beginning of one: to be handed on without a copy.
-    pub(crate) fn into_block(self) -> Result<(Block, usize), Body> {
-        match self {
-            Body::Block { block, begin: 0, end } => Ok((block, end)),
-            other => Err(other),
-        }
-    }
-
     /// Without the first `by` bytes.
     pub(super) fn skip(self, by: usize) -> Body {
         match self {

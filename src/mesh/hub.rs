@@ -214,7 +214,8 @@ impl Hub {
     pub(super) fn lost(&self, node: NodeNumber, why: &str) {
         let mut calls = self.lock();
         let lost: Vec<u64> = calls.waiting.iter().filter(|(_, (to, _))| *to == node).map(|(call, _)| *call).collect();
-        let askers: Vec<Asker> = lost.iter().filter_map(|call| calls.waiting.remove(call)).map(|(_, asker)| asker).collect();
+        let askers: Vec<Asker> =
+            lost.iter().filter_map(|call| calls.waiting.remove(call)).map(|(_, asker)| asker).collect();
         drop(calls);
         askers.iter().for_each(|asker| self.settle(asker, Err(MeshError::Lost { node, why: why.into() })));
         if let Some(server) = self.server.get() {
@@ -231,7 +232,10 @@ impl Hub {
     }
 
     pub(super) fn landing(&self, len: usize) -> Option<Block> {
-        self.memory.alloc(len).inspect_err(|error| tracing::warn!(%error, len, "no memory for what another node sends")).ok()
+        self.memory
+            .alloc(len)
+            .inspect_err(|error| tracing::warn!(%error, len, "no memory for what another node sends"))
+            .ok()
     }
 
     // ---- answers to other nodes -----------------------------------------------------------------

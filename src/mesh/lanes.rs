@@ -58,7 +58,7 @@ fn to(node: NodeNumber) -> To {
 
 fn mesh_error(node: NodeNumber, error: SendError) -> MeshError {
     match error {
-        SendError::Lost(lost) => MeshError::Lost { node, why: lost.to_string() },
+        SendError::Lost(lost) => MeshError::Lost { node, why: lost.why.to_string() },
         SendError::Unknown(node) => MeshError::NoNode { node },
         SendError::TooLong { len, .. } => MeshError::TooLong { len: len as usize, why: error.to_string() },
         SendError::Closed => MeshError::Closed,
@@ -182,10 +182,23 @@ impl Carrier for Lanes {
 
 /// Something that came in.
 enum Came {
-    Message { from: NodeNumber, kind: u16, head: LaneHead, body: Body },
-    Lost { node: NodeNumber, why: String },
+    Message {
+        from: NodeNumber,
+        kind: u16,
+        head: LaneHead,
+        body: Body,
+    },
+    Lost {
+        node: NodeNumber,
+        why: String,
+    },
     /// A long message of ours has not arrived.
-    Unsent { node: NodeNumber, kind: u16, head: LaneHead, why: String },
+    Unsent {
+        node: NodeNumber,
+        kind: u16,
+        head: LaneHead,
+        why: String,
+    },
 }
 
 /// The hub's ear at the engine.
@@ -227,7 +240,7 @@ impl Sink for Ear {
     }
 
     fn lost(&mut self, node: NodeNumber, _: u64, why: &Lost) {
-        self.came.push(Came::Lost { node, why: why.to_string() });
+        self.came.push(Came::Lost { node, why: why.why.to_string() });
     }
 
     fn settled(&mut self, engine: &mut dyn Engine) {

@@ -63,9 +63,7 @@ impl Member {
             };
             let answer = match receive(Deadline::Never, &stop) {
                 // The last that a hub does may be to answer.
-                Err(ChannelError::Interrupted) => {
-                    receive(Deadline::Now, &|| false).map_err(|_| MeshError::NoHub)?
-                }
+                Err(ChannelError::Interrupted) => receive(Deadline::Now, &|| false).map_err(|_| MeshError::NoHub)?,
                 received => received?,
             };
             let Some((head, rest)) = split::<ReplyHead>(&answer) else { continue };

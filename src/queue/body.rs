@@ -182,12 +182,13 @@ impl Body {
         deadline: Deadline,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<(), Refused> {
-        Ok(match self {
+        match self {
             Body::Bounded(channel) if cargo.is_empty() => channel.send_with(len, deadline, fill).map(drop)?,
             Body::Bounded(channel) => channel.post(&mut Letter::new(len, cargo, fill), deadline).map(drop)?,
             Body::Unbounded(chain) => chain.post(&mut Letter::new(len, cargo, fill))?,
             Body::Far(far) => far.put(len, deadline, fill)?,
-        })
+        }
+        Ok(())
     }
 
     /// Receives the next message into `take`, while which it is still in its slot.

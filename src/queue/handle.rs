@@ -3,6 +3,7 @@
 use std::any::type_name;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
@@ -18,11 +19,28 @@ use crate::names;
 use crate::runtime;
 use crate::runtime::Core;
 use crate::select::{Door, Ready, Source};
+use crate::time::Deadline;
 
 /// What a queue is for, as a number that is the same in all processes of a build: its messages' type and codec.
 pub(super) fn label<T, C>() -> u64 {
     let name = format!("{}/{}/{}", type_name::<T>(), size_of::<T>(), type_name::<C>());
     rapidhash::v3::rapidhash_v3(name.as_bytes()) | 1
+}
+
+/// Between two looks for a name that nobody has given yet.
+const AGAIN: Duration = Duration::from_millis(2);
+
+/// Opens the queue of this name as soon as there is one.
+pub(super) fn open_by<T, C: Codec<T>>(name: &str, deadline: Deadline) -> Result<Queue<T, C>> {
+    loop {
+        match open(name) {
+            Err(error) if error.kind() == ErrorKind::NotFound && !deadline.passed() => {
+                // Nobody can say when a name will be given: it is somebody else's program.
+                std::thread::park_timeout(AGAIN.min(deadline.left().unwrap_or(AGAIN)));
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// Opens the queue of this name.

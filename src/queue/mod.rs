@@ -112,6 +112,14 @@ impl<T: Message> Queue<T> {
         Self::open_with(name)
     }
 
+    /// [`open`](Queue::open), waiting at most this long until somebody has given the name: another rank may be about to.
+    ///
+    /// # Errors
+    /// As [`open`](Queue::open).
+    pub fn open_timeout(name: &str, patience: Duration) -> Result<Queue<T>> {
+        handle::open_by(name, Deadline::after(patience))
+    }
+
     /// Settings for a queue.
     pub fn builder() -> QueueBuilder<T> {
         Self::builder_with()

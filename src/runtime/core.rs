@@ -1,7 +1,7 @@
 //! What a process has once: its view of the node's memory, its agent, and who listens to events.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use super::events::{Event, Events, Subscribers};
 use super::place::Place;
 use super::start;
 use crate::error::{Error, ErrorKind, Result};
+use crate::mesh::{Hub, Member, Mesh, MeshError};
 use crate::mm::{Memory, MemoryConfig};
 use crate::prim::{AtomicU8, Ordering};
-use crate::mesh::{Hub, Member, Mesh};
-use crate::services::{self, Agent, Born, Names, Order, ServiceError};
+use crate::services::{self, Agent, Born, FarError, Names, Order, ServiceError};
 use crate::sys;
 use crate::time::now;
 
@@ -82,11 +82,8 @@ pub(super) fn enter(config: MemoryConfig, asked: bool) -> Result<Arc<Core>> {
         return core.check(&config, asked).map(|()| core);
     }
     let plan = start::plan()?;
-    let core = if plan.is_alone() {
-        Core::alone(Memory::create(&config)?, config)
-    } else {
-        start::start(&plan, &config)?
-    };
+    let core =
+        if plan.is_alone() { Core::alone(Memory::create(&config)?, config) } else { start::start(&plan, &config)? };
     tracing::debug!(job = %core.memory.job(), rank = core.place.rank, size = core.place.size(), "a world begins");
     *world = Arc::downgrade(&core);
     Ok(core)
@@ -149,7 +146,9 @@ impl Core {
     pub(crate) fn mesh(&self) -> Result<Option<&Mesh>> {
         let Some(chartered) = &self.place.charter else { return Ok(None) };
         let charter = &chartered.charter;
-        let seat = || Member::new(charter.node, self.memory.clone(), charter.post).map(|member| Mesh::Member(Arc::new(member)));
+        let seat = || {
+            Member::new(charter.node, self.memory.clone(), charter.post).map(|member| Mesh::Member(Arc::new(member)))
+        };
         Ok(Some(self.mesh.get_or_try_init(seat)?))
     }
 
@@ -237,13 +236,24 @@ impl Core {
             return Ok(());
         }
         let Some(mesh) = self.mesh()? else { return Ok(()) };
-        let lost = services::finish(mesh, self.place.rank)?;
+        let lost = services::finish(mesh, self.place.rank).map_err(|error| self.unfinished(error))?;
         if let Some(chartered) = &self.place.charter {
             chartered.leave(self.place.rank);
         }
         match &lost[..] {
             [] => Ok(()),
             lost => Err(Error::new(ErrorKind::NodeLost, format!("the job ends without all: {}", lost.join("; ")))),
+        }
+    }
+
+    fn unfinished(&self, error: FarError) -> Error {
+        let head = self.place.charter.as_ref().and_then(|chartered| chartered.charter.ranks.first().copied());
+        match (error, head) {
+            (FarError::Mesh(MeshError::NoHub), Some((head, _))) => {
+                let text = format!("rank {head}, by way of which this node talked to the others, has ended before");
+                Error::new(ErrorKind::NodeLost, text)
+            }
+            (error, _) => error.into(),
         }
     }
 

@@ -18,8 +18,8 @@ pub(crate) use self::core::{Core, adopt, current};
 
 use std::sync::Arc;
 
-use crate::id::NodeNumber;
 use crate::error::Result;
+use crate::id::NodeNumber;
 
 /// Which node of the job: a group of processes that share memory. Counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -98,13 +98,8 @@ fn open_engine(world: &World) -> Result<(u64, Box<dyn Engine>)> {
     let chance = || getrandom::u64().map_err(|error| Error::with_source(ErrorKind::Io, "make up a number", error));
     let (epoch, mut build) = (chance()?, [0; 16]);
     build.iter_mut().zip(task::build()).for_each(|(to, from)| *to = from);
-    let me = Identity {
-        job: JobId(name(&world.job)),
-        node: world.node.index,
-        epoch,
-        build,
-        secret: Secret(world.secret),
-    };
+    let me =
+        Identity { job: JobId(name(&world.job)), node: world.node.index, epoch, build, secret: Secret(world.secret) };
     let settings = Settings::read(|name| std::env::var(name).ok())?;
     let tuning = Tuning { nodes: nodes(world), ..Tuning::default() };
     Ok((epoch, Box::new(Tcp::open(me, settings, tuning)?)))
@@ -122,7 +117,8 @@ fn share(world: &mut World, config: &MemoryConfig) -> Result<(Arc<Memory>, NodeS
     let make = || -> std::result::Result<OwnedFd, String> {
         let memory = Memory::create(config).map_err(|error| error.to_string())?;
         let file = memory.descriptor().try_clone_to_owned().map_err(|error| error.to_string())?;
-        Ok(made.set(memory).map_or(file.try_clone().map_err(|error| error.to_string()), |()| Ok(file))?)
+        made.set(memory).map_err(|_| "its memory is made twice".to_string())?;
+        Ok(file)
     };
     let admit = |applicant: bootstrap::Applicant| {
         let memory = made.get().ok_or("the memory is not made yet")?;
@@ -134,7 +130,8 @@ fn share(world: &mut World, config: &MemoryConfig) -> Result<(Arc<Memory>, NodeS
     let memory = match &share {
         NodeShare::Head { .. } => made.into_inner(),
         NodeShare::Member { file, slot, .. } => {
-            let file = file.try_clone().map_err(|error| Error::with_source(ErrorKind::Io, "the node's memory", error))?;
+            let file =
+                file.try_clone().map_err(|error| Error::with_source(ErrorKind::Io, "the node's memory", error))?;
             Some(Memory::attach(file, ProcId(*slot as u16))?)
         }
     };
@@ -164,7 +161,7 @@ fn finish_head(
             core.tell(event(loss));
         }
     };
-    let seat = Seat { leader: world.nodes[0], nodes: nodes(world), ranks: world.node.ranks.clone() };
+    let seat = Seat { node: world.node.index, leader: world.nodes[0], of_ranks: world.nodes.clone() };
     let host = Host::serve(&hub, &memory, seat, tell);
     if let Some(engine) = engine {
         hub.set_carrier(Lanes::open(engine, &hub)?);
@@ -224,7 +221,8 @@ fn watch(
             ends.push((*rank, end));
         }
     }
-    let place = |rank: u32| chartered.charter.ranks.iter().find(|(other, _)| *other == rank).map(|(_, process)| *process);
+    let place =
+        |rank: u32| chartered.charter.ranks.iter().find(|(other, _)| *other == rank).map(|(_, process)| *process);
     let watched = ends.into_iter().filter_map(|(rank, end)| {
         let (process, gone, core) = (place(rank)?, gone.clone(), Arc::downgrade(core));
         let (chartered, node) = (chartered.clone(), chartered.charter.node);
@@ -247,7 +245,7 @@ fn watch(
 fn event(loss: Loss) -> Event {
     match loss {
         Loss::Rank { rank, node, how } => Event::RankLost { rank: rank as usize, node: super::NodeId(node), how },
-        Loss::Node { node, how } => Event::NodeLost { node: super::NodeId(node), how },
+        Loss::Node { node, how, .. } => Event::NodeLost { node: super::NodeId(node), how },
     }
 }
 

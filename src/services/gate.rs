@@ -40,10 +40,8 @@ impl<A> Gate<A> {
     }
 
     fn look(&mut self) -> Option<Opened<A>> {
-        (self.missing.is_empty() && !self.waiting.is_empty()).then(|| Opened {
-            waiting: std::mem::take(&mut self.waiting),
-            lost: self.lost.values().cloned().collect(),
-        })
+        (self.missing.is_empty() && !self.waiting.is_empty())
+            .then(|| Opened { waiting: std::mem::take(&mut self.waiting), lost: self.lost.values().cloned().collect() })
     }
 }
 

@@ -102,7 +102,7 @@ mod tests {
         }
         threads.run({
             let done = done.clone();
-            move || drop(done.send("at once"))
+            move || assert!(done.send("at once").is_ok())
         });
         assert_eq!(finished.recv(), Ok("at once"));
         drop(go);

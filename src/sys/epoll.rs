@@ -24,7 +24,6 @@ pub(crate) struct Interest {
 impl Interest {
     pub(crate) const READ: Interest = Interest { read: true, write: false };
     pub(crate) const WRITE: Interest = Interest { read: false, write: true };
-    pub(crate) const BOTH: Interest = Interest { read: true, write: true };
     pub(crate) const NOTHING: Interest = Interest { read: false, write: false };
 
     fn flags(self) -> EventFlags {

@@ -17,8 +17,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use turn::Rest;
-
 use crate::prim::{AtomicBool, AtomicU32, AtomicU64, Ordering, spin_loop};
 use crate::sys::epoll::{Epoll, Interest};
 use crate::sys::poll::Bell;
@@ -101,7 +99,11 @@ fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Driver {
     /// An engine, and who takes what comes in.
-    pub(crate) fn new(engine: Box<dyn Engine>, sink: Box<dyn Sink>, waiting: Waiting) -> Result<Driver, TransportError> {
+    pub(crate) fn new(
+        engine: Box<dyn Engine>,
+        sink: Box<dyn Sink>,
+        waiting: Waiting,
+    ) -> Result<Driver, TransportError> {
         let epoll = engine.watch();
         let bell = Bell::new().map_err(TransportError::io("make a bell (eventfd)"))?;
         epoll.add(&bell, BELL, Interest::READ).map_err(TransportError::io("watch a bell (epoll)"))?;
@@ -159,17 +161,20 @@ impl Driver {
     }
 
     /// As [`Engine::send_bulk`], from any thread.
-    pub(crate) fn send_bulk(&self, to: To, kind: u16, header: &[u8], body: Bulk, token: Token) -> Result<(), SendError> {
+    pub(crate) fn send_bulk(
+        &self,
+        to: To,
+        kind: u16,
+        header: &[u8],
+        body: Bulk,
+        token: Token,
+    ) -> Result<(), SendError> {
         self.call(|engine| engine.send_bulk(to, kind, header, body, token))
     }
 
     /// Waits until `ready` gives something: at least one look, then one after everything that came in, after
     /// [`Driver::wake`], and after the deadline.
-    pub(crate) fn drive<T>(
-        &self,
-        deadline: Deadline,
-        mut ready: impl FnMut() -> Option<T>,
-    ) -> Result<T, TimedOut> {
+    pub(crate) fn drive<T>(&self, deadline: Deadline, mut ready: impl FnMut() -> Option<T>) -> Result<T, TimedOut> {
         if let Some(found) = ready() {
             return Ok(found);
         }

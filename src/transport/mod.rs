@@ -20,9 +20,8 @@ mod tcp;
 use std::{sync::Arc, time::Instant};
 
 pub(crate) use config::{Identity, Secret, Settings, Tuning};
-pub(crate) use driver::{Driver, Rest, Waiting};
+pub(crate) use driver::{Driver, Waiting};
 pub(crate) use error::{Lost, SendError, TransportError, Undelivered};
-#[allow(unused_imports)]
 pub(crate) use tcp::Tcp;
 
 use crate::mm::Block;

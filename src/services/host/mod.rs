@@ -22,12 +22,22 @@ use crate::mm::Memory;
 /// Where the node stands in the job.
 #[derive(Clone, Debug)]
 pub(crate) struct Seat {
+    /// This node.
+    pub(crate) node: NodeNumber,
     /// The node of the leader.
     pub(crate) leader: NodeNumber,
-    /// Nodes of the job.
-    pub(crate) nodes: u32,
-    /// Ranks of this node.
-    pub(crate) ranks: Vec<u32>,
+    /// The node of each rank.
+    pub(crate) of_ranks: Vec<NodeNumber>,
+}
+
+impl Seat {
+    fn ranks_of(&self, node: NodeNumber) -> Vec<u32> {
+        (0..).zip(&self.of_ranks).filter(|(_, of)| **of == node).map(|(rank, _)| rank).collect()
+    }
+
+    fn nodes(&self) -> u32 {
+        self.of_ranks.iter().max().map_or(1, |last| last + 1)
+    }
 }
 
 /// What the host shares with the threads that answer for it.
@@ -78,7 +88,11 @@ impl Server for Host {
             WORLD => self.0.world.serve(&self.0, &request, answer),
             QUEUE => self.0.queues.serve(&self.0.threads, &request, answer),
             NAMES => self.0.names.serve(&request, answer),
-            other => answer.send(Why::Unclear as u16, format!("nobody serves calls of kind {other}").as_bytes()),
+            other => {
+                let (node, process) = (request.from, request.process.0);
+                tracing::error!(node, process, service = other, "a call that nobody serves");
+                unclear(answer, &format!("nobody serves calls of kind {other}"));
+            }
         }
     }
 

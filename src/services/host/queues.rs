@@ -160,15 +160,7 @@ impl Queues {
         }
     }
 
-    fn wait(
-        &self,
-        threads: &Threads,
-        from: NodeNumber,
-        queue: Queue,
-        op: QueueOp,
-        deadline: Deadline,
-        answer: Answer,
-    ) {
+    fn wait(&self, threads: &Threads, from: NodeNumber, queue: Queue, op: QueueOp, deadline: Deadline, answer: Answer) {
         let answer = match op {
             QueueOp::Get => match queue.get(answer, Deadline::Now) {
                 Ok(()) => return,

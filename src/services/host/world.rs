@@ -25,7 +25,7 @@ pub(crate) enum Loss {
     /// A rank.
     Rank { rank: u32, node: NodeNumber, how: String },
     /// A whole node, or the way to it.
-    Node { node: NodeNumber, how: String },
+    Node { node: NodeNumber, ranks: Vec<u32>, how: String },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -63,8 +63,8 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(seat: &Seat, tell: Box<dyn Fn(Loss) + Send + Sync>) -> World {
         World {
-            here: Mutex::new(Gate::new(seat.ranks.iter().copied())),
-            everywhere: Mutex::new(Gate::new(0..seat.nodes)),
+            here: Mutex::new(Gate::new(seat.ranks_of(seat.node))),
+            everywhere: Mutex::new(Gate::new(0..seat.nodes())),
             lost_nodes: Mutex::default(),
             tell,
         }
@@ -98,7 +98,7 @@ impl World {
     }
 
     pub(super) fn node_is_gone(&self, host: &std::sync::Arc<Inner>, node: NodeNumber, why: &str) {
-        let loss = Loss::Node { node, how: why.into() };
+        let loss = Loss::Node { node, ranks: host.seat.ranks_of(node), how: why.into() };
         lock(&self.lost_nodes).insert(node, why.into());
         if host.seat.leader == host.hub.me() {
             open(lock(&self.everywhere).lose(node, loss.to_string()));
@@ -112,7 +112,7 @@ impl World {
         if host.seat.leader == me {
             let call = encode(&Call::Lost(loss.clone()));
             let lost = lock(&self.lost_nodes).clone();
-            for node in (0..host.seat.nodes).filter(|node| *node != me && *node != from && !lost.contains_key(node)) {
+            for node in (0..host.seat.nodes()).filter(|node| *node != me && *node != from && !lost.contains_key(node)) {
                 let told = host.mesh().tell(node, WORLD, &call);
                 told.unwrap_or_else(|error| tracing::warn!(node, %error, "a node does not hear of a loss"));
             }
@@ -124,13 +124,14 @@ impl World {
     fn leave(&self, host: &std::sync::Arc<Inner>, opened: Option<Opened<Answer>>) {
         let Some(opened) = opened else { return };
         let (mesh, leader) = (host.mesh(), host.seat.leader);
+        let ranks = host.seat.ranks_of(leader);
         host.threads.run(move || {
             let losses = opened.lost;
             match ask(&mesh, leader, &Call::NodeFinish { losses: losses.clone() }) {
                 Ok(losses) => settle(opened.waiting, &losses),
                 // Nobody leads any more: each node ends for itself.
                 Err(FarError::Mesh(MeshError::Lost { node, why })) => {
-                    let lost = Loss::Node { node, how: why }.to_string();
+                    let lost = Loss::Node { node, ranks, how: why }.to_string();
                     settle(opened.waiting, &[losses, vec![lost]].concat());
                 }
                 Err(error) => settle(opened.waiting, &[losses, vec![error.to_string()]].concat()),
@@ -143,7 +144,10 @@ impl std::fmt::Display for Loss {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Loss::Rank { rank, node, how } => write!(f, "rank {rank} on node {node} {how}"),
-            Loss::Node { node, how } => write!(f, "node {node} is lost: {how}"),
+            Loss::Node { node, ranks, how } => {
+                let ranks: Vec<String> = ranks.iter().map(u32::to_string).collect();
+                write!(f, "node {node} with rank {} is lost: {how}", ranks.join(", rank "))
+            }
         }
     }
 }

@@ -256,7 +256,10 @@ impl Tcp {
         let lane = self.lane_at(to).unwrap_or_else(|| self.new_lane(to, now));
         let welcome = transcript.welcome(self.lanes[lane].inbox.position());
         let key = self.keys.lane(lane);
-        if say(&arrival.socket, &welcome).and_then(|()| self.epoll.change(&arrival.socket, key, Interest::READ)).is_err() {
+        if say(&arrival.socket, &welcome)
+            .and_then(|()| self.epoll.change(&arrival.socket, key, Interest::READ))
+            .is_err()
+        {
             return;
         }
         let Keys { there, back } = transcript.keys();

@@ -171,11 +171,8 @@ mod tests {
     use super::*;
     use crate::transport::To;
 
-    const PATIENCE: Patience = Patience {
-        silence: Duration::from_secs(3),
-        connect: Duration::from_secs(10),
-        call: Duration::from_secs(10),
-    };
+    const PATIENCE: Patience =
+        Patience { silence: Duration::from_secs(3), connect: Duration::from_secs(10), call: Duration::from_secs(10) };
 
     #[test]
     fn a_lane_that_is_down_is_called_and_in_the_end_given_up() {

@@ -323,7 +323,7 @@ impl Lane {
     pub(super) fn next_try(&mut self, places: usize) -> Duration {
         self.place += 1;
         self.tried += 1;
-        if self.tried % places != 0 {
+        if !self.tried.is_multiple_of(places) {
             return Duration::ZERO;
         }
         self.pause = (2 * self.pause).clamp(PAUSE_LEAST, PAUSE_MOST);
