@@ -67,12 +67,4 @@ impl BootstrapError {
     pub(super) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> BootstrapError {
         move |source| BootstrapError::Io { what: what.into(), source }
     }
-
-    /// What to tell the others.
-    pub(super) fn as_failure(&self, rank: u32) -> Failure {
-        match self {
-            BootstrapError::Failed(failure) => failure.clone(),
-            other => Failure { kind: FailureKind::Rank, text: format!("rank {rank}: {other}") },
-        }
-    }
 }

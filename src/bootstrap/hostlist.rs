@@ -1,8 +1,10 @@
 //! Lists of hosts and ports in the shorthand of Slurm: `nid[001-004,007],login1`, `12000-12003`.
 
+#[cfg(test)]
 /// No list is longer: what pretends to be is a mistake, not a cluster.
 const MOST: usize = 1 << 20;
 
+#[cfg(test)]
 /// All hosts of a list, in its order. Leading zeroes are kept. `None` for what is no such list.
 pub(super) fn expand(text: &str) -> Option<Vec<String>> {
     let mut found = Vec::new();
@@ -73,6 +75,7 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.len() <= 18 && text.bytes().all(|digit| digit.is_ascii_digit())
 }
 
+#[cfg(test)]
 fn one(item: &str) -> Option<Vec<String>> {
     let Some((before, body, after)) = bracket(item)? else { return Some(vec![item.into()]) };
     let tails = one(after)?;

@@ -37,10 +37,10 @@ mod way;
 mod world;
 
 pub(crate) use detect::detect;
-pub(crate) use environment::{Environment, Process};
-pub(crate) use error::{BootstrapError, Failure, FailureKind};
+pub(crate) use environment::Process;
+pub(crate) use error::BootstrapError;
 pub(crate) use join::{JoinConfig, join};
-pub(crate) use node::{Applicant, Member, NodeShare, share};
-pub(crate) use plan::{Channel, Launcher, Plan, PmiDoor};
+pub(crate) use node::{Applicant, NodeShare, share};
+pub(crate) use plan::Plan;
 pub(crate) use scrub::makes_a_rank;
-pub(crate) use world::{NodeDomain, World};
+pub(crate) use world::World;

@@ -24,7 +24,7 @@ use crate::bootstrap::{self, BootstrapError, JoinConfig, NodeShare, Plan, Proces
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{JobId, ProcId};
 use crate::mesh::{Hub, Lanes, Member, Mesh};
-use crate::mm::{Memory, MemoryConfig};
+use crate::mm::{MemError, Memory, MemoryConfig};
 use crate::services::{Agent, Host, Loss, Seat, Watched};
 use crate::sys;
 use crate::task;
@@ -51,7 +51,7 @@ struct Card {
 /// Meets the other ranks. Returns when all of them are ready.
 pub(super) fn start(plan: &Plan, config: &MemoryConfig) -> Result<Arc<Core>> {
     let join = JoinConfig::read(&environment(), task::build())?;
-    let mut world = bootstrap::join(plan, &join, &[])?;
+    let mut world = bootstrap::join(plan, &join, sys::process::host_name().as_bytes())?;
     if world.size == 1 {
         return Ok(Core::alone(Memory::create(config)?, config.clone()));
     }
@@ -122,11 +122,22 @@ fn share(world: &mut World, config: &MemoryConfig) -> Result<(Arc<Memory>, NodeS
     };
     let admit = |applicant: bootstrap::Applicant| {
         let memory = made.get().ok_or("the memory is not made yet")?;
-        let process = memory.reserve_process().map_err(|error| error.to_string())?;
+        let rank = applicant.rank;
+        let full = |error: MemError| format!("no place for rank {rank}: {error}");
+        let process = memory.reserve_process().map_err(full)?;
         memory.process_started(process, applicant.pid);
         Ok(u32::from(process.0))
     };
     let share = bootstrap::share(world, make, admit)?;
+    if let (NodeShare::Head { members }, Some(memory)) = (&share, made.get()) {
+        for member in members {
+            tracing::debug!(rank = member.rank, pid = member.pid, place = member.slot, "a rank of this node");
+        }
+        // Who was let in and did not come has its place for nothing.
+        let came = |process: ProcId| members.iter().any(|member| member.slot == u32::from(process.0));
+        let places = memory.processes().into_iter().map(|entry| entry.id);
+        places.filter(|id| *id != memory.me() && !came(*id)).for_each(|id| memory.abandon_process(id));
+    }
     let memory = match &share {
         NodeShare::Head { .. } => made.into_inner(),
         NodeShare::Member { file, slot, .. } => {
@@ -161,7 +172,8 @@ fn finish_head(
             core.tell(event(loss));
         }
     };
-    let seat = Seat { node: world.node.index, leader: world.nodes[0], of_ranks: world.nodes.clone() };
+    let hosts = world.cards.iter().map(|card| String::from_utf8_lossy(card).into_owned()).collect();
+    let seat = Seat { node: world.node.index, leader: world.nodes[0], of_ranks: world.nodes.clone(), hosts };
     let host = Host::serve(&hub, &memory, seat, tell);
     if let Some(engine) = engine {
         hub.set_carrier(Lanes::open(engine, &hub)?);
@@ -234,7 +246,7 @@ fn watch(
             gone(rank, &how);
             // The head tells its own process when it tells the leader.
             if let Some(core) = core.upgrade().filter(|core| !core.is_head()) {
-                core.tell(event(Loss::Rank { rank, node, how }));
+                core.tell(Event::RankLost { rank: rank as usize, node: super::NodeId(node), how });
             }
         };
         Some(Watched { process, end, ended: Box::new(ended) })
@@ -244,7 +256,7 @@ fn watch(
 
 fn event(loss: Loss) -> Event {
     match loss {
-        Loss::Rank { rank, node, how } => Event::RankLost { rank: rank as usize, node: super::NodeId(node), how },
+        Loss::Rank { rank, node, how, .. } => Event::RankLost { rank: rank as usize, node: super::NodeId(node), how },
         Loss::Node { node, how, .. } => Event::NodeLost { node: super::NodeId(node), how },
     }
 }

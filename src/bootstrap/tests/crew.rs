@@ -246,8 +246,3 @@ pub(super) fn agreeing(outcomes: Vec<Outcome>, size: u32) -> Vec<Report> {
     assert_eq!(slots.collect::<HashMap<_, _>>().len(), reports.len(), "every slot once: {reports:?}");
     reports
 }
-
-/// A variable per rank: `("RANK", rank)`.
-pub(super) fn numbered(name: &'static str, rank: u32) -> (&'static str, String) {
-    (name, rank.to_string())
-}

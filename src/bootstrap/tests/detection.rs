@@ -3,8 +3,10 @@
 
 use std::{collections::HashMap, io};
 
+use crate::bootstrap::environment::Environment;
 use crate::bootstrap::pals;
-use crate::bootstrap::{BootstrapError, Channel, Environment, Launcher, Plan, PmiDoor, detect, makes_a_rank};
+use crate::bootstrap::plan::{Channel, Launcher, PmiDoor};
+use crate::bootstrap::{BootstrapError, Plan, detect, makes_a_rank};
 
 /// Descriptor 9 is a socket; the file `/apinfo` is one of PALS with 3 ranks on two nodes.
 #[derive(Default)]

@@ -28,11 +28,23 @@ pub(crate) struct Seat {
     pub(crate) leader: NodeNumber,
     /// The node of each rank.
     pub(crate) of_ranks: Vec<NodeNumber>,
+    /// The machine of each rank.
+    pub(crate) hosts: Vec<String>,
 }
 
 impl Seat {
     fn ranks_of(&self, node: NodeNumber) -> Vec<u32> {
         (0..).zip(&self.of_ranks).filter(|(_, of)| **of == node).map(|(rank, _)| rank).collect()
+    }
+
+    fn host(&self, rank: u32) -> String {
+        self.hosts.get(rank as usize).cloned().unwrap_or_default()
+    }
+
+    fn lost(&self, node: NodeNumber, how: &str) -> Loss {
+        let ranks = self.ranks_of(node);
+        let host = ranks.first().map_or_else(String::new, |rank| self.host(*rank));
+        Loss::Node { node, host, ranks, how: how.into() }
     }
 
     fn nodes(&self) -> u32 {

@@ -23,9 +23,9 @@ use crate::wire;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Loss {
     /// A rank.
-    Rank { rank: u32, node: NodeNumber, how: String },
+    Rank { rank: u32, node: NodeNumber, host: String, how: String },
     /// A whole node, or the way to it.
-    Node { node: NodeNumber, ranks: Vec<u32>, how: String },
+    Node { node: NodeNumber, host: String, ranks: Vec<u32>, how: String },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -86,7 +86,7 @@ impl World {
     }
 
     pub(super) fn rank_is_gone(&self, host: &std::sync::Arc<Inner>, rank: u32, how: &str) {
-        let loss = Loss::Rank { rank, node: host.hub.me(), how: how.into() };
+        let loss = Loss::Rank { rank, node: host.hub.me(), host: host.seat.host(rank), how: how.into() };
         let opened = lock(&self.here).lose(rank, loss.to_string());
         self.leave(host, opened);
         if host.seat.leader == host.hub.me() {
@@ -98,7 +98,7 @@ impl World {
     }
 
     pub(super) fn node_is_gone(&self, host: &std::sync::Arc<Inner>, node: NodeNumber, why: &str) {
-        let loss = Loss::Node { node, ranks: host.seat.ranks_of(node), how: why.into() };
+        let loss = host.seat.lost(node, why);
         lock(&self.lost_nodes).insert(node, why.into());
         if host.seat.leader == host.hub.me() {
             open(lock(&self.everywhere).lose(node, loss.to_string()));
@@ -124,14 +124,14 @@ impl World {
     fn leave(&self, host: &std::sync::Arc<Inner>, opened: Option<Opened<Answer>>) {
         let Some(opened) = opened else { return };
         let (mesh, leader) = (host.mesh(), host.seat.leader);
-        let ranks = host.seat.ranks_of(leader);
+        let seat = host.seat.clone();
         host.threads.run(move || {
             let losses = opened.lost;
             match ask(&mesh, leader, &Call::NodeFinish { losses: losses.clone() }) {
                 Ok(losses) => settle(opened.waiting, &losses),
                 // Nobody leads any more: each node ends for itself.
                 Err(FarError::Mesh(MeshError::Lost { node, why })) => {
-                    let lost = Loss::Node { node, ranks, how: why }.to_string();
+                    let lost = seat.lost(node, &why).to_string();
                     settle(opened.waiting, &[losses, vec![lost]].concat());
                 }
                 Err(error) => settle(opened.waiting, &[losses, vec![error.to_string()]].concat()),
@@ -143,10 +143,10 @@ impl World {
 impl std::fmt::Display for Loss {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Loss::Rank { rank, node, how } => write!(f, "rank {rank} on node {node} {how}"),
-            Loss::Node { node, ranks, how } => {
+            Loss::Rank { rank, node, host, how } => write!(f, "rank {rank} on node {node} ({host}) {how}"),
+            Loss::Node { node, host, ranks, how } => {
                 let ranks: Vec<String> = ranks.iter().map(u32::to_string).collect();
-                write!(f, "node {node} with rank {} is lost: {how}", ranks.join(", rank "))
+                write!(f, "node {node} ({host}) with rank {} is lost: {how}", ranks.join(", rank "))
             }
         }
     }
