@@ -54,7 +54,7 @@ const COURTESY: Duration = Duration::from_millis(10);
 const GARBLED_MOST: u32 = 3;
 
 /// Polls that may look at nothing but the lane that spoke last, while it goes on speaking.
-const BLINKERS: u32 = 16;
+const BLINKERS: u32 = 4;
 
 /// What the sink is to be told at the next poll.
 enum Outcome {
