@@ -16,7 +16,7 @@ use std::{
 
 use crate::mm::{Block, Memory, MemoryConfig};
 use crate::time;
-use crate::transport::{Engine, Lost, Node, Sink, To, Token, Undelivered};
+use crate::transport::{Engine, Look, Lost, Node, Sink, To, Token, Undelivered};
 
 /// Makes engines of one kind.
 pub(crate) trait Bed {
@@ -118,7 +118,7 @@ impl Party {
     }
 
     pub(crate) fn poll(&mut self) -> usize {
-        self.engine.poll(time::now(), &mut self.book)
+        self.engine.poll(time::now(), Look::Around, &mut self.book)
     }
 
     pub(crate) fn turn(&mut self) {
