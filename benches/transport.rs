@@ -15,7 +15,7 @@ use common::table::Race;
 use common::{machine, os};
 use dragon::probe::{Mode, Probe};
 
-/// What the second process is to do, and with whom: `work address`.
+/// What the second process is to do, with whom, and on which core.
 const PARTNER: &str = "DRAGON_BENCH_PARTNER";
 
 fn main() {
@@ -92,7 +92,8 @@ fn partner(order: &str) {
     let mut words = order.split_whitespace();
     let work = Work::read(&mut words);
     let address = words.next().expect("an address");
-    let _pinned = os::pin(os::two_cores()[1]);
+    let core = words.next().and_then(|word| word.parse().ok()).expect("a core");
+    let _pinned = os::pin(core);
     if work.bare {
         let mut stream = TcpStream::connect(address).expect("the bench listens");
         prepare(&stream, work);
@@ -156,10 +157,10 @@ fn write_all(stream: &mut TcpStream, mut bytes: &[u8]) {
     }
 }
 
-fn start_partner(work: Work, address: &str) -> Child {
+fn start_partner(work: Work, address: &str, core: usize) -> Child {
     let program = env::current_exe().expect("this program is a file");
     let mut command = Command::new(program);
-    command.env(PARTNER, format!("{} {address}", work.words())).stdin(Stdio::null());
+    command.env(PARTNER, format!("{} {address} {core}", work.words())).stdin(Stdio::null());
     command.spawn().expect("this program can be started")
 }
 
@@ -169,13 +170,15 @@ fn end(mut partner: Child) {
 
 /// Seconds for the whole work, without the first tenth of round trips.
 fn measure(work: Work) -> f64 {
-    let _pinned = os::pin(os::two_cores()[0]);
-    if work.bare { measure_bare(work) } else { measure_lane(work) }
+    // Before this thread is bound to one: a child inherits that.
+    let [here, there] = os::two_cores();
+    let _pinned = os::pin(here);
+    if work.bare { measure_bare(work, there) } else { measure_lane(work, there) }
 }
 
-fn measure_bare(work: Work) -> f64 {
+fn measure_bare(work: Work, core: usize) -> f64 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let partner = start_partner(work, &listener.local_addr().expect("it is bound").to_string());
+    let partner = start_partner(work, &listener.local_addr().expect("it is bound").to_string(), core);
     let (mut stream, _) = listener.accept().expect("the partner comes");
     prepare(&stream, work);
     let mut bytes = vec![7; work.size];
@@ -194,12 +197,12 @@ fn measure_bare(work: Work) -> f64 {
     seconds
 }
 
-fn measure_lane(work: Work) -> f64 {
+fn measure_lane(work: Work, core: usize) -> f64 {
     let mut probe = Probe::open(0, work.waiting, work.encrypted).expect("a probe");
     if work.background {
         probe.start_background();
     }
-    let partner = start_partner(work, &hex(probe.address()));
+    let partner = start_partner(work, &hex(probe.address()), core);
     probe.receive(1);
     let bytes = vec![7; work.size];
     let seconds = if work.one_way {

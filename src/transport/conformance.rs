@@ -16,7 +16,7 @@ use std::{
 
 use crate::mm::{Block, Memory, MemoryConfig};
 use crate::time;
-use crate::transport::{Engine, Lost, Node, Sink, To, Token, Undelivered};
+use crate::transport::{Engine, Look, Lost, Node, Sink, To, Token, Undelivered};
 
 /// Makes engines of one kind.
 pub(crate) trait Bed {
@@ -118,7 +118,11 @@ impl Party {
     }
 
     pub(crate) fn poll(&mut self) -> usize {
-        self.engine.poll(time::now(), &mut self.book)
+        self.engine.poll(time::now(), Look::Around, &mut self.book)
+    }
+
+    pub(crate) fn turn(&mut self) {
+        self.poll();
     }
 
     /// Bodies of the small messages that came, in order.
@@ -156,11 +160,7 @@ pub(crate) fn until(parties: &mut [Party], mut so: impl FnMut(&mut [Party]) -> b
             // Nobody spins while the kernel is at work.
             parties[0].engine.watch().sleep(Some(Duration::from_micros(200)));
         }
-        assert!(
-            begin.elapsed() < LONG,
-            "it does not come to pass: {:?}",
-            parties.iter().map(summary).collect::<Vec<_>>()
-        );
+        assert!(begin.elapsed() < LONG, "it does not come to pass: {:?}", parties.iter().map(summary).collect::<Vec<_>>());
     }
 }
 
@@ -168,20 +168,13 @@ pub(crate) fn until(parties: &mut [Party], mut so: impl FnMut(&mut [Party]) -> b
 pub(crate) fn for_a_while(parties: &mut [Party], long: Duration) {
     let begin = Instant::now();
     while begin.elapsed() < long {
-        for party in parties.iter_mut() {
-            party.poll();
-        }
+        parties.iter_mut().for_each(|party| party.turn());
     }
 }
 
 fn summary(party: &Party) -> String {
     let last = party.book.notes.last().map(|note| format!("{note:?}").chars().take(200).collect::<String>());
-    format!(
-        "{} notes, {} counted, last {last:?}, {:?}",
-        party.book.notes.len(),
-        party.book.count,
-        party.engine.counts()
-    )
+    format!("{} notes, {} counted, last {last:?}, {:?}", party.book.notes.len(), party.book.count, party.engine.counts())
 }
 
 /// A lane.

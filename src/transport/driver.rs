@@ -22,7 +22,7 @@ use crate::sys::epoll::{Epoll, Interest};
 use crate::sys::poll::Bell;
 use crate::time;
 use crate::time::Deadline;
-use crate::transport::{Bulk, Engine, SendError, Sink, To, Token, TransportError};
+use crate::transport::{Bulk, Engine, Look, SendError, Sink, To, Token, TransportError};
 use crate::wait::{CELL_WORDS, Patience, TimedOut, WaitCell, wait_until};
 
 /// The driver's own descriptors in the engine's set: no engine uses a number like this.
@@ -30,6 +30,9 @@ const BELL: u64 = u64::MAX;
 
 /// Looks without so much as a pause before a spell of looking with pauses begins.
 const LOOKS: usize = 16;
+
+/// While awake, one look in so many is at everything.
+const QUICK_LOOKS: usize = 8;
 
 /// How often a poller looks whether senders have gone before it insists.
 const GIVE_WAY: usize = 200;
@@ -194,7 +197,8 @@ impl Driver {
     fn sit(&self) -> Option<Seat<'_>> {
         // SeqCst: pairs with the store that frees the seat.
         let taken = self.seat.compare_exchange(0, 1, Ordering::SeqCst, Ordering::SeqCst);
-        taken.is_ok().then_some(Seat(self))
+        // Not `then_some`: a seat that is made and not given would be freed.
+        taken.is_ok().then(|| Seat(self))
     }
 
     fn wait_for_seat<T>(
@@ -210,10 +214,12 @@ impl Driver {
     fn drive_seated<T>(&self, deadline: Deadline, ready: &mut impl FnMut() -> Option<T>) -> Result<T, TimedOut> {
         // Before anything is waited for, what was held back goes out.
         let mut polled = self.begin_drive();
+        let mut misses = 0;
         let mut look = |polled: &mut Polled| {
             let found = ready();
             if found.is_none() {
-                *polled = self.poll();
+                misses = (misses + 1) % QUICK_LOOKS;
+                *polled = self.poll(if misses == 0 { Look::Around } else { Look::Quick });
             }
             found
         };
@@ -242,7 +248,7 @@ impl Driver {
         let mut core = self.lock();
         core.activity += 1;
         core.engine.flush();
-        self.poll_core(core)
+        self.poll_core(core, Look::Quick)
     }
 
     fn sleep_until<T>(
@@ -262,7 +268,7 @@ impl Driver {
             if polled.events == 0 {
                 self.sleep(earlier(deadline, polled.due), polled.now);
             }
-            polled = self.poll();
+            polled = self.poll(Look::Around);
         };
         unpoisoned(&self.patience).end_sleep(began);
         found
@@ -283,20 +289,20 @@ impl Driver {
 
     /// Polls once. Only with the seat.
     #[inline]
-    fn poll(&self) -> Polled {
+    fn poll(&self, look: Look) -> Polled {
         let mut patience = GIVE_WAY;
         while self.wanted.load(Ordering::Relaxed) > 0 && patience > 0 {
             spin_loop();
             patience -= 1;
         }
-        self.poll_core(unpoisoned(&self.core))
+        self.poll_core(unpoisoned(&self.core), look)
     }
 
     #[inline]
-    fn poll_core(&self, mut core: MutexGuard<'_, Core>) -> Polled {
+    fn poll_core(&self, mut core: MutexGuard<'_, Core>, look: Look) -> Polled {
         let now = time::now();
         let Core { engine, sink, .. } = &mut *core;
-        let events = engine.poll(now, &mut **sink);
+        let events = engine.poll(now, look, &mut **sink);
         if events > 0 {
             sink.settled(&mut **engine);
         }

@@ -77,6 +77,16 @@ pub(crate) struct Caps {
     pub(crate) bulk_most: u64,
 }
 
+/// How closely a poll looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Where something came from lately, if that is known: for who looks again and again, and at everything now
+    /// and then.
+    Quick,
+    /// At everything.
+    Around,
+}
+
 /// What has happened so far, for figures and tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
@@ -125,7 +135,7 @@ pub(crate) trait Engine: Send {
     fn flush(&mut self);
 
     /// Does what can be done without waiting, and tells the sink. Bounded. Returns how much happened.
-    fn poll(&mut self, now: Instant, sink: &mut dyn Sink) -> usize;
+    fn poll(&mut self, now: Instant, look: Look, sink: &mut dyn Sink) -> usize;
 
     /// What to sleep on between polls.
     fn watch(&self) -> Arc<Epoll>;

@@ -47,10 +47,7 @@ pub(crate) fn all_talk_to_all<B: Bed>() {
     let mut all = parties::<B>(count);
     for from in 0..count {
         for node in (0..count).filter(|node| *node != from) {
-            all[from as usize]
-                .engine
-                .send(to(node, 1), from as u16, &[], b"hello", Token(u64::from(node) + 1))
-                .unwrap();
+            all[from as usize].engine.send(to(node, 1), from as u16, &[], b"hello", Token(u64::from(node) + 1)).unwrap();
         }
     }
     let others = count as usize - 1;
@@ -64,9 +61,7 @@ pub(crate) fn both_call_at_once<B: Bed>() {
             all[0].engine.send(to(1, 0), 0, &[], &[n], Token::NONE).unwrap();
             all[1].engine.send(to(0, 0), 0, &[], &[n], Token::NONE).unwrap();
             // How far one has got when the other begins differs from round to round.
-            for _ in 0..round % 5 {
-                all[(n % 2) as usize].poll();
-            }
+            (0..round % 5).for_each(|_| all[(n % 2) as usize].turn());
         }
         let expected: Vec<Vec<u8>> = (0..50).map(|n| vec![n]).collect();
         until(&mut all, |all| all.iter().all(|party| party.bodies().len() >= 50));

@@ -11,7 +11,7 @@ use super::{Driver, left, unpoisoned};
 use crate::prim::{AtomicBool, Ordering};
 use crate::sys::epoll::{Epoll, Interest};
 use crate::sys::poll::Bell;
-use crate::transport::TransportError;
+use crate::transport::{Look, TransportError};
 
 /// Between two looks while others are at it: at first, and at most.
 const PAUSE_LEAST: Duration = Duration::from_millis(1);
@@ -118,6 +118,6 @@ impl Driver {
     fn begin_turn(&self) -> super::Polled {
         let mut core = self.lock();
         core.engine.flush();
-        self.poll_core(core)
+        self.poll_core(core, Look::Around)
     }
 }

@@ -21,7 +21,7 @@ use crate::sys::process;
 use crate::transport::To;
 
 /// Taken from the kernel in one poll.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 256;
 
 /// Somebody who calls.
 pub(super) struct Arrival {
@@ -53,6 +53,11 @@ enum Next {
 impl Arrival {
     fn is_silent(&self) -> bool {
         matches!(self.stage, Stage::Silent(_))
+    }
+
+    /// What it is if it has taken too long: one that waits for us is no stranger.
+    pub(super) fn late(&self) -> Option<&'static str> {
+        (!matches!(self.stage, Stage::Parked(_))).then_some("it was silent for too long")
     }
 
     fn is_parked_for(&self, to: To) -> bool {
@@ -275,11 +280,23 @@ impl Tcp {
             self.arrivals.iter().filter(|(_, arrival)| arrival.is_parked_for(to)).map(|(at, _)| at).collect();
         for at in parked {
             let Stage::Parked(hello) = self.arrivals[at].stage else { continue };
+            self.arrivals[at].since = now;
             match self.answer(at, hello, Verdict::Welcome) {
                 Ok(Next::Wait) => {}
                 _ => self.send_away(at, None, now),
             }
         }
+    }
+
+    /// Whether a call of the peer's waits for the outcome of ours.
+    pub(super) fn is_parked(&self, to: To) -> bool {
+        self.arrivals.iter().any(|(_, arrival)| arrival.is_parked_for(to))
+    }
+
+    /// Whether the peer has been let in for that lane, if it proves who it is.
+    pub(super) fn is_expected(&self, to: To) -> bool {
+        let answered = |arrival: &Arrival| matches!(&arrival.stage, Stage::Answered { hello, .. } if lane_of(hello) == to);
+        self.arrivals.iter().any(|(_, arrival)| answered(arrival))
     }
 
     /// Whether the peer is calling us for that lane.

@@ -93,8 +93,8 @@ impl Tcp {
     fn tick_lane(&mut self, at: usize, now: Instant) {
         let call = self.try_most(at);
         let patience = Patience { silence: self.settings.silence, connect: self.tuning.connect, call };
-        let node = self.lanes[at].to.node;
-        let heard = self.peers.get(node).and_then(|known| known.heard);
+        let to = self.lanes[at].to;
+        let heard = self.peers.get(to.node).and_then(|known| known.heard);
         match due(&mut self.lanes[at], heard, patience, now) {
             Due::Nothing => {}
             Due::Ping => {
@@ -102,16 +102,19 @@ impl Tcp {
                     self.broke(at, broken, now);
                 }
             }
+            // Its call is about to come through.
+            Due::Dial if self.is_expected(to) => {}
             Due::Dial => self.dial(at, now),
             Due::HangUp => self.hang_up(at, now),
-            Due::Lost(why) => self.lose(node, why),
+            Due::Lost(why) => self.lose(to.node, why),
         }
     }
 
     fn tick_arrivals(&mut self, now: Instant) {
         for at in self.arrivals.numbers() {
             if now.saturating_duration_since(self.arrivals[at].since) >= self.tuning.proof {
-                self.send_away(at, Some("it was silent for too long"), now);
+                let late = self.arrivals[at].late();
+                self.send_away(at, late, now);
             }
         }
         if self.doors_closed.is_some_and(|since| now.saturating_duration_since(since) >= DOORS) {

@@ -239,6 +239,10 @@ impl Tcp {
     pub(super) fn try_most(&self, at: usize) -> Duration {
         let lane = &self.lanes[at];
         let all = if lane.session == 0 { self.tuning.connect } else { self.settings.silence };
+        if self.is_parked(lane.to) {
+            // Perhaps only the other direction works.
+            return self.settings.silence / 6;
+        }
         if self.peers.places(lane.to.node).1.len() > 1 { all.min(PLACE_MOST) } else { all }
     }
 }

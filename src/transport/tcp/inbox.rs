@@ -11,10 +11,14 @@ use super::pipe::{Got, Pipe};
 use crate::mm::Block;
 use crate::transport::{BODY_MOST, HEADER_MOST, Sink, To, Token, Undelivered};
 
-/// Bytes to ask for when large bodies come: little enough that nearly all of a body is read to where it stays.
+/// Bytes to ask for while large bodies come: little enough that nearly all of a body is read to where it stays.
 const APPETITE_LEAST: usize = 4 << 10;
-/// When small messages come one behind the other.
+/// While small things come: a copy of this is cheaper than another call.
+const APPETITE: usize = 16 << 10;
+/// When they come one behind the other.
 const APPETITE_MOST: usize = 128 << 10;
+/// Bodies from here on are large.
+const LARGE: u64 = 48 << 10;
 
 /// Bytes that the engine's one buffer must have: a frame that is nearly complete, and what is read behind it.
 pub(super) const SCRATCH: usize = super::frame::HEAD + HEADER_MOST + BODY_MOST + APPETITE_MOST;
@@ -76,7 +80,7 @@ pub(super) struct Inbox {
 
 impl Inbox {
     pub(super) fn new() -> Inbox {
-        Inbox { position: 0, partial: Vec::new(), need: 0, landing: None, appetite: APPETITE_LEAST, refused: false }
+        Inbox { position: 0, partial: Vec::new(), need: 0, landing: None, appetite: APPETITE, refused: false }
     }
 
     /// Everything before it has come.
@@ -103,13 +107,8 @@ impl Inbox {
 
     /// Reads once and delivers what is complete. `None`: there is nothing to read.
     #[inline]
-    pub(super) fn gulp(
-        &mut self,
-        pipe: &mut Pipe,
-        scratch: &mut [u8],
-        desk: &mut Desk,
-    ) -> Result<Option<Gulp>, Broken> {
-        let (got, events) = match &mut self.landing {
+    pub(super) fn gulp(&mut self, pipe: &mut Pipe, scratch: &mut [u8], desk: &mut Desk) -> Result<Option<Gulp>, Broken> {
+        let (more, events) = match &mut self.landing {
             None => {
                 let kept = self.partial.len();
                 scratch[..kept].copy_from_slice(&self.partial);
@@ -124,11 +123,12 @@ impl Inbox {
                 let Some(got) = read(pipe, landing.place(scratch))? else { return Ok(None) };
                 landing.got += got.bytes;
                 self.position += got.bytes as u64;
-                (got.more, self.land(desk))
+                let events = self.land(desk);
+                // A body that is just complete says nothing about what follows it; the socket will.
+                (got.more && (self.is_landing() || pipe.is_sealed()), events)
             }
         };
-        // With a body just complete the next frame may be there, but a full read says nothing about it.
-        Ok(Some(Gulp { events, more: got }))
+        Ok(Some(Gulp { events, more }))
     }
 
     /// Delivers the whole frames of `bytes` and keeps the rest.
@@ -157,14 +157,7 @@ impl Inbox {
         Ok(events)
     }
 
-    fn whole(
-        &mut self,
-        frame: Frame,
-        header: &[u8],
-        body: &[u8],
-        size: usize,
-        desk: &mut Desk,
-    ) -> Result<usize, Broken> {
+    fn whole(&mut self, frame: Frame, header: &[u8], body: &[u8], size: usize, desk: &mut Desk) -> Result<usize, Broken> {
         if frame.what.is_lasting() {
             self.position += size as u64;
         }
@@ -186,7 +179,7 @@ impl Inbox {
     /// Finds the place for a large body, or has it refused.
     fn begin(&mut self, frame: Frame, header: &[u8], size: usize, desk: &mut Desk) -> Result<(), Broken> {
         acknowledged(frame.ack, desk)?;
-        self.appetite = APPETITE_LEAST;
+        self.appetite = if frame.len < LARGE { self.appetite.max(APPETITE) } else { APPETITE_LEAST };
         self.position += size as u64;
         // Checked against `bulk_most`, which is a length of memory.
         let len = frame.len as usize;

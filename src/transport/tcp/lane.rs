@@ -9,7 +9,7 @@ use std::{
 use super::dial::Dial;
 use super::frame::{Frame, HEAD, What};
 use super::inbox::{Broken, Desk, Gulp, Inbox};
-use super::outbox::{Outbox, PIECES};
+use super::outbox::{Outbox, PIECES, WRITE_MOST};
 use super::pipe::Pipe;
 use crate::sys::epoll::{Epoll, Interest};
 use crate::time;
@@ -222,7 +222,8 @@ impl Lane {
     pub(super) fn write(&mut self, epoll: &Epoll) -> Result<(), Broken> {
         let Link::Open(connection) = &mut self.link else { return Ok(()) };
         let room = flush(&mut connection.pipe)? && connection.write_tail()?;
-        while room && self.outbox.unsent() > 0 && connection.pipe.is_flushed() {
+        let most = self.outbox.sent() + WRITE_MOST as u64;
+        while room && self.outbox.unsent() > 0 && self.outbox.sent() < most && connection.pipe.is_flushed() {
             let mut pieces = [IoSlice::new(&[]); PIECES];
             let used = self.outbox.next_pieces(&mut pieces);
             let offered: usize = pieces[..used].iter().map(|piece| piece.len()).sum();

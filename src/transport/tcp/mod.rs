@@ -43,8 +43,8 @@ use crate::sys::epoll::{Epoll, Interest, Ready};
 use crate::time;
 use crate::transport::error::Why;
 use crate::transport::{
-    BODY_MOST, Bulk, Caps, Counts, Engine, HEADER_MOST, Identity, LANES, Lost, Node, SendError, Settings, Sink, To,
-    Token, TransportError, Tuning, Undelivered,
+    BODY_MOST, Bulk, Caps, Counts, Engine, HEADER_MOST, Identity, LANES, Look, Lost, Node, SendError, Settings, Sink, To, Token,
+    TransportError, Tuning, Undelivered,
 };
 
 /// The higher node of a broken connection lets the lower one call first.
@@ -53,8 +53,8 @@ const COURTESY: Duration = Duration::from_millis(10);
 /// Connections in a row that may end with nonsense before the peer is given up.
 const GARBLED_MOST: u32 = 3;
 
-/// Polls that may look at nothing but the lane that spoke last, while it goes on speaking.
-const BLINKERS: u32 = 16;
+/// Polls in a row that may look at nothing but the lane that spoke last.
+const BLINKERS: u32 = 8;
 
 /// What the sink is to be told at the next poll.
 enum Outcome {
@@ -427,7 +427,7 @@ impl Engine for Tcp {
         }
     }
 
-    fn poll(&mut self, now: Instant, sink: &mut dyn Sink) -> usize {
+    fn poll(&mut self, now: Instant, look: Look, sink: &mut dyn Sink) -> usize {
         if self.closed {
             return self.tell(sink);
         }
@@ -437,7 +437,8 @@ impl Engine for Tcp {
         }
         let mut events = self.hot.map_or(0, |at| self.read(at, now, sink));
         self.polls = self.polls.wrapping_add(1);
-        if events == 0 || self.polls.is_multiple_of(BLINKERS) {
+        let quick = self.hot.is_some() && (events > 0 || look == Look::Quick);
+        if !quick || self.polls % BLINKERS == 0 {
             events += self.look_around(now, sink);
         }
         for at in std::mem::take(&mut self.unread) {

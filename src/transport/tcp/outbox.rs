@@ -15,8 +15,8 @@ const CHUNK: usize = 64 << 10;
 /// Pieces that one write takes.
 pub(super) const PIECES: usize = 16;
 
-/// Bytes that one write takes at most, so that the engine is not held for long.
-const WRITE_MOST: usize = 512 << 10;
+/// Bytes that one call takes at most, so that the engine is not held for long.
+pub(super) const WRITE_MOST: usize = (1 << 20) + CHUNK;
 
 enum Piece {
     Bytes(Vec<u8>),
@@ -70,6 +70,12 @@ impl Outbox {
     #[inline]
     pub(super) fn kept(&self) -> u64 {
         self.end - self.base
+    }
+
+    /// Bytes that were given to a connection.
+    #[inline]
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// Bytes that were not given to a connection.

@@ -1,6 +1,12 @@
-//! The engine as a whole: conformance, cuts, strangers, limits.
+//! The engine as a whole: conformance, cuts, silence, strangers, and what members may not do.
 
 mod beds;
+mod cuts;
+mod fake;
+mod members;
+mod proxy;
+mod silence;
+mod strangers;
 
 /// Bytes as they are.
 mod plain {

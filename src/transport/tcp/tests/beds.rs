@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::id::JobId;
-use crate::transport::conformance::Bed;
+use super::proxy::Proxy;
+use crate::transport::conformance::{Bed, Party};
 use crate::transport::{Engine, Identity, Node, Secret, Settings, Tcp, Tuning};
 
 /// Nodes of a job on the loopback.
@@ -62,4 +63,14 @@ impl Bed for Six {
     fn engines(count: u32) -> Vec<Box<dyn Engine>> {
         nodes(count, &Settings { prefix: Some("::1".into()), ..settings() })
     }
+}
+
+/// Two nodes with a proxy before each: `proxies[n]` leads to node `n`.
+pub(super) fn bridged(settings: &Settings, tuning: Tuning) -> (Vec<Party>, [Proxy; 2]) {
+    let open = |node| Tcp::open(identity(node), settings.clone(), tuning.clone()).unwrap();
+    let mut engines = [open(0), open(1)];
+    let proxies = [0, 1].map(|node: usize| Proxy::to(&engines[node].address()));
+    engines[0].know(1, identity(1).epoch, &proxies[1].address()).unwrap();
+    engines[1].know(0, identity(0).epoch, &proxies[0].address()).unwrap();
+    (engines.into_iter().map(|engine| Party::new(Box::new(engine))).collect(), proxies)
 }
