@@ -244,6 +244,7 @@ fn packets_lost_in_one_direction_for_a_second_lose_nothing() {
     let Some(mut bed) = Bed::start("stream", 2, true) else { return };
     bed.hear(0, "all have put 100");
     bed.command(&["deaf", "1", "0"]);
+    // The length of the fault is what is tested.
     std::thread::sleep(Duration::from_secs(1));
     bed.command(&["hear", "1", "0"]);
     bed.hear(0, "all have put");
@@ -255,6 +256,7 @@ fn a_node_that_stands_still_for_a_moment_is_no_loss() {
     let Some(mut bed) = Bed::start("stream", 3, true) else { return };
     bed.hear(0, "all have put 100");
     bed.command(&["freeze", "2"]);
+    // The length of the fault is what is tested.
     std::thread::sleep(Duration::from_millis(700));
     bed.command(&["thaw", "2"]);
     bed.hear(0, "all have put");

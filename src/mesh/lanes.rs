@@ -20,6 +20,7 @@ use crate::time::Deadline;
 use crate::transport::{
     BODY_MOST, Bulk, Driver, Engine, Lost, SendError, Sink, To, Token, TransportError, Undelivered, Waiting,
 };
+use crate::wait::{Meanwhile, meanwhile};
 
 /// Short messages, and answers, in one lane: what one thread tells a node stays in its order.
 const LANE: u8 = 0;
@@ -78,6 +79,16 @@ struct Shared {
     long: Arc<Mutex<Long>>,
 }
 
+impl Meanwhile for Shared {
+    fn look(&self) {
+        self.driver.glance();
+    }
+
+    fn leave(&self) {
+        self.driver.take_over();
+    }
+}
+
 /// Long messages on their way: the other side may have no memory for them, which whoever waits must hear.
 #[derive(Default)]
 struct Long {
@@ -100,6 +111,7 @@ impl Lanes {
         let sink = Ear { hub: Arc::downgrade(hub), came: Vec::new(), backlog: VecDeque::new(), long: long.clone() };
         let driver = Driver::new(engine, Box::new(sink), Waiting::Adaptive)?;
         let shared = Arc::new(Shared { driver, closed: AtomicBool::new(false), long });
+        meanwhile(Some(shared.clone()));
         let cared = shared.clone();
         let care = move || {
             // Relaxed: a turn ends when it is told to, by `wake`.
@@ -168,6 +180,7 @@ impl Carrier for Lanes {
     }
 
     fn close(&self) {
+        meanwhile(None);
         if self.shared.driver.close(Deadline::after(GOOD_BYE)).is_err() {
             tracing::warn!("the last messages to other nodes have not been confirmed in {GOOD_BYE:?}");
         }

@@ -12,6 +12,7 @@ use std::{
 
 use once_cell::sync::OnceCell;
 
+use super::idle;
 use crate::prim::spin_loop;
 use crate::time::{Deadline, now};
 
@@ -73,6 +74,7 @@ impl Patience {
         let began = now();
         let mut at = began;
         loop {
+            idle::look();
             thread::yield_now();
             let after = now();
             self.learn_yield(after - at);
@@ -104,6 +106,7 @@ impl Patience {
     }
 
     pub(crate) fn begin_sleep(&self) -> Instant {
+        idle::leave();
         now()
     }
 

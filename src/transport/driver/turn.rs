@@ -34,6 +34,10 @@ pub(super) struct Background {
     bell: Bell,
     room: Epoll,
     asks: AtomicBool,
+    /// Whether it keeps out of others' way for a while and looks at no socket.
+    pauses: AtomicBool,
+    /// Whether somebody has said that it need not.
+    called: AtomicBool,
 }
 
 #[derive(Default)]
@@ -49,7 +53,14 @@ impl Background {
         let bell = Bell::new().map_err(TransportError::io("make a bell (eventfd)"))?;
         let room = Epoll::new().map_err(TransportError::io("make a set of sockets (epoll)"))?;
         room.add(&bell, 0, Interest::READ).map_err(TransportError::io("watch a bell (epoll)"))?;
-        Ok(Background { state: Mutex::default(), bell, room, asks: AtomicBool::new(false) })
+        Ok(Background {
+            state: Mutex::default(),
+            bell,
+            room,
+            asks: AtomicBool::new(false),
+            pauses: AtomicBool::new(false),
+            called: AtomicBool::new(false),
+        })
     }
 
     /// Called by who leaves the seat.
@@ -74,16 +85,41 @@ impl Background {
     }
 
     fn pause(&self, kept_out: u32) -> Rest<'_> {
+        // SeqCst: pairs with the swap in `take_over`.
+        self.pauses.store(true, Ordering::SeqCst);
         Rest { on: &self.room, at_most: Some((PAUSE_LEAST * (1 + kept_out)).min(PAUSE_MOST)) }
     }
 }
 
 impl Driver {
+    /// A short look from a thread that is awake for something else.
+    pub(crate) fn glance(&self) {
+        if let Some(seat) = self.sit() {
+            self.poll(Look::Around);
+            drop(seat);
+        }
+    }
+
+    /// Called by a thread that glanced and will not go on: the background need not keep out of its way.
+    pub(crate) fn take_over(&self) {
+        // SeqCst: pairs with the store in `pause`.
+        if self.background.pauses.swap(false, Ordering::SeqCst) {
+            // Release: pairs with the swap in `turn`.
+            self.background.called.store(true, Ordering::Release);
+            self.background.bell.ring();
+        }
+    }
+
     /// One turn of the background: polls if nobody else does.
     pub(crate) fn turn(&self) -> Rest<'_> {
         let background = &self.background;
         let mut state = unpoisoned(&background.state);
         background.stop_asking();
+        background.pauses.store(false, Ordering::SeqCst); // pairs with `take_over`
+        let called = background.called.swap(false, Ordering::Acquire); // pairs with `take_over`
+        if called {
+            background.bell.answer();
+        }
         let Some(seat) = self.sit().or_else(|| {
             state.kept_out += 1;
             (state.kept_out > LOOKS).then(|| background.ask());
@@ -99,7 +135,7 @@ impl Driver {
         let polled = self.begin_turn();
         self.answer();
         drop(seat);
-        if state.seen != activity {
+        if state.seen != activity && !called {
             // Somebody was about a moment ago and may come back.
             (state.seen, state.kept_out) = (activity, 0);
             return background.pause(state.kept_out);

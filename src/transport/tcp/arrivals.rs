@@ -295,7 +295,8 @@ impl Tcp {
 
     /// Whether the peer has been let in for that lane, if it proves who it is.
     pub(super) fn is_expected(&self, to: To) -> bool {
-        let answered = |arrival: &Arrival| matches!(&arrival.stage, Stage::Answered { hello, .. } if lane_of(hello) == to);
+        let answered =
+            |arrival: &Arrival| matches!(&arrival.stage, Stage::Answered { hello, .. } if lane_of(hello) == to);
         self.arrivals.iter().any(|(_, arrival)| answered(arrival))
     }
 

@@ -43,8 +43,8 @@ use crate::sys::epoll::{Epoll, Interest, Ready};
 use crate::time;
 use crate::transport::error::Why;
 use crate::transport::{
-    BODY_MOST, Bulk, Caps, Counts, Engine, HEADER_MOST, Identity, LANES, Look, Lost, Node, SendError, Settings, Sink, To, Token,
-    TransportError, Tuning, Undelivered,
+    BODY_MOST, Bulk, Caps, Counts, Engine, HEADER_MOST, Identity, LANES, Look, Lost, Node, SendError, Settings, Sink,
+    To, Token, TransportError, Tuning, Undelivered,
 };
 
 /// The higher node of a broken connection lets the lower one call first.
@@ -438,7 +438,7 @@ impl Engine for Tcp {
         let mut events = self.hot.map_or(0, |at| self.read(at, now, sink));
         self.polls = self.polls.wrapping_add(1);
         let quick = self.hot.is_some() && (events > 0 || look == Look::Quick);
-        if !quick || self.polls % BLINKERS == 0 {
+        if !quick || self.polls.is_multiple_of(BLINKERS) {
             events += self.look_around(now, sink);
         }
         for at in std::mem::take(&mut self.unread) {
