@@ -39,6 +39,8 @@ pub(super) struct PostHead {
     pub(super) service: u16,
     /// The process that calls.
     pub(super) process: u16,
+    /// So many bytes behind this are the call's own head.
+    pub(super) head: u64,
 }
 
 impl PostHead {

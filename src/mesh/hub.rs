@@ -90,17 +90,28 @@ impl Hub {
         waiting.into_values().for_each(|(_, asker)| self.settle(&asker, Err(MeshError::Closed)));
     }
 
-    pub(super) fn call(self: &Arc<Self>, node: NodeNumber, service: Service, body: &[u8]) -> Result<Reply, MeshError> {
+    pub(super) fn call(
+        self: &Arc<Self>,
+        node: NodeNumber,
+        service: Service,
+        own: &[u8],
+        len: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<Reply, MeshError> {
         let slot = Arc::new(Slot::default());
         let asker = Asker::Here(slot.clone());
         if node == self.me {
-            self.serve(self.me, self.memory.me(), service, Body::Bytes(body.to_vec()), Back::Asker(asker));
+            let mut body = vec![0; len];
+            fill(&mut body);
+            let head = own.to_vec();
+            let request = Request { from: self.me, process: self.memory.me(), service, head, body: Body::Bytes(body) };
+            self.serve(request, Back::Asker(asker));
             return slot.wait();
         }
         let link = self.link_to(node)?;
         let call = self.enter(node, asker);
         let head = LaneHead { call, service, process: self.memory.me().0, skip: 0 };
-        if let Err(error) = link.call(node, head, body) {
+        if let Err(error) = link.call(node, head, own, len, fill) {
             self.forget(call);
             return Err(error);
         }
@@ -109,11 +120,12 @@ impl Hub {
 
     pub(super) fn tell(self: &Arc<Self>, node: NodeNumber, service: Service, body: &[u8]) -> Result<(), MeshError> {
         if node == self.me {
-            self.serve(self.me, self.memory.me(), service, Body::Bytes(body.to_vec()), Back::Nobody);
+            let (process, body) = (self.memory.me(), Body::Bytes(body.to_vec()));
+            self.serve(Request { from: self.me, process, service, head: Vec::new(), body }, Back::Nobody);
             return Ok(());
         }
         let head = LaneHead { call: 0, service, process: self.memory.me().0, skip: 0 };
-        self.link_to(node)?.call(node, head, body)
+        self.link_to(node)?.call(node, head, &[], body.len(), |space| space.copy_from_slice(body))
     }
 
     /// Takes what a process of this node has posted.
@@ -122,18 +134,23 @@ impl Hub {
             return tracing::error!(length = message.len(), "a post to the hub is shorter than its head");
         };
         let end = size_of::<PostHead>() + rest.len();
+        let Some(own) = rest.get(..head.head as usize).map(<[u8]>::to_vec) else {
+            return tracing::error!(length = rest.len(), "a post to the hub is shorter than it says");
+        };
+        let begin = size_of::<PostHead>() + own.len();
         let asker = head.reply().map(|reply| Asker::There { reply, call: head.call });
         let body = match message.into_block() {
-            Ok(block) => Body::Block { block, begin: size_of::<PostHead>(), end },
-            Err(message) => Body::Bytes(message[size_of::<PostHead>()..].to_vec()),
+            Ok(block) => Body::Block { block, begin, end },
+            Err(message) => Body::Bytes(message[begin..].to_vec()),
         };
         if head.node == self.me {
             let back = asker.map_or(Back::Nobody, Back::Asker);
-            return self.serve(self.me, ProcId(head.process), head.service, body, back);
+            let process = ProcId(head.process);
+            return self.serve(Request { from: self.me, process, service: head.service, head: own, body }, back);
         }
         let call = asker.clone().map_or(0, |asker| self.enter(head.node, asker));
         let lane = LaneHead { call, service: head.service, process: head.process, skip: 0 };
-        let sent = self.link_to(head.node).and_then(|link| link.call_with(head.node, lane, body));
+        let sent = self.link_to(head.node).and_then(|link| link.call_with(head.node, lane, &own, body));
         if let Err(error) = sent
             && self.forget(call)
             && let Some(asker) = asker
@@ -143,10 +160,10 @@ impl Hub {
     }
 
     /// Lets the floor above answer a call.
-    fn serve(self: &Arc<Self>, from: NodeNumber, process: ProcId, service: Service, body: Body, back: Back) {
-        let answer = Answer::new(self.clone(), service, back);
+    fn serve(self: &Arc<Self>, request: Request, back: Back) {
+        let answer = Answer::new(self.clone(), request.service, back);
         if let Some(server) = self.server.get() {
-            server.serve(Request { from, process, service, body }, answer);
+            server.serve(request, answer);
         }
     }
 
@@ -186,12 +203,13 @@ impl Hub {
 
     // ---- what comes over the lanes --------------------------------------------------------------
 
-    pub(super) fn came(self: &Arc<Self>, from: NodeNumber, kind: u16, head: LaneHead, body: Body) {
+    pub(super) fn came(self: &Arc<Self>, from: NodeNumber, kind: u16, head: LaneHead, own: Vec<u8>, body: Body) {
         let body = body.skip(head.skip as usize);
         match kind {
             super::frame::CALL => {
                 let back = if head.call == 0 { Back::Nobody } else { Back::Node { node: from, call: head.call } };
-                self.serve(from, ProcId(head.process), head.service, body, back);
+                let process = ProcId(head.process);
+                self.serve(Request { from, process, service: head.service, head: own, body }, back);
             }
             super::frame::ANSWER => self.answered(from, head.call, Ok(Reply { status: head.service, body })),
             super::frame::DROPPED => {

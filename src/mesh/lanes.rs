@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
-use super::frame::LaneHead;
+use super::frame::{LaneHead, split};
 use super::hub::Hub;
 use super::link::Carrier;
 use super::{Body, MeshError};
@@ -34,7 +34,7 @@ const REST: Duration = Duration::from_millis(500);
 /// Something to be sent.
 enum Outgoing {
     Short { node: NodeNumber, kind: u16, head: Vec<u8>, body: Vec<u8> },
-    Long { node: NodeNumber, kind: u16, head: LaneHead, body: Bulk, token: Token },
+    Long { node: NodeNumber, kind: u16, head: Vec<u8>, body: Bulk, token: Token },
 }
 
 thread_local! {
@@ -47,7 +47,7 @@ impl Outgoing {
         match self {
             Outgoing::Short { node, kind, head, body } => engine.send(to(*node), *kind, head, body, Token::NONE),
             Outgoing::Long { node, kind, head, body, token } => {
-                engine.send_bulk(to(*node), *kind, bytemuck::bytes_of(head), body.clone(), *token)
+                engine.send_bulk(to(*node), *kind, head, body.clone(), *token)
             }
         }
     }
@@ -161,9 +161,10 @@ impl Carrier for Lanes {
     }
 
     fn send_block(&self, node: NodeNumber, kind: u16, head: &[u8], block: Block, len: usize) -> Result<(), MeshError> {
-        let (body, head) = (Bulk { block: Arc::new(block), len }, bytemuck::pod_read_unaligned(head));
-        let token = lock(&self.shared.long).enter(node, kind, head);
-        let posted = self.post(node, Outgoing::Long { node, kind, head, body, token });
+        let body = Bulk { block: Arc::new(block), len };
+        let known = split(head).map(|(head, _)| head).ok_or(MeshError::Dropped { node, service: 0 })?;
+        let token = lock(&self.shared.long).enter(node, kind, known);
+        let posted = self.post(node, Outgoing::Long { node, kind, head: head.to_vec(), body, token });
         posted.inspect_err(|_| {
             lock(&self.shared.long).sent.remove(&token);
         })
@@ -199,6 +200,7 @@ enum Came {
         from: NodeNumber,
         kind: u16,
         head: LaneHead,
+        own: Vec<u8>,
         body: Body,
     },
     Lost {
@@ -225,9 +227,11 @@ struct Ear {
 
 impl Ear {
     fn hear(&mut self, from: To, kind: u16, header: &[u8], body: Body) {
-        match bytemuck::try_pod_read_unaligned(header) {
-            Ok(head) => self.came.push(Came::Message { from: from.node, kind, head, body }),
-            Err(error) => tracing::error!(node = from.node, %error, "a message with a strange head"),
+        match split(header) {
+            Some((head, own)) => {
+                self.came.push(Came::Message { from: from.node, kind, head, own: own.to_vec(), body });
+            }
+            None => tracing::error!(node = from.node, "a message that is shorter than its head"),
         }
     }
 }
@@ -262,7 +266,7 @@ impl Sink for Ear {
             HELD.set(Some(Vec::new()));
             for came in came {
                 match came {
-                    Came::Message { from, kind, head, body } => hub.came(from, kind, head, body),
+                    Came::Message { from, kind, head, own, body } => hub.came(from, kind, head, own, body),
                     Came::Lost { node, why } => hub.lost(node, &why),
                     Came::Unsent { node, kind, head, why } => hub.unsent(node, kind, head, why),
                 }

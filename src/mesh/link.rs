@@ -36,18 +36,41 @@ impl Link {
         Link { carrier, memory }
     }
 
-    pub(super) fn call(&self, node: NodeNumber, head: LaneHead, body: &[u8]) -> Result<(), MeshError> {
-        self.send(node, CALL, head, body)
+    /// Calls with a body of `len` bytes that `fill` writes.
+    pub(super) fn call(
+        &self,
+        node: NodeNumber,
+        head: LaneHead,
+        own: &[u8],
+        len: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), MeshError> {
+        let head = [bytemuck::bytes_of(&head), own].concat();
+        if len <= self.carrier.short() {
+            let mut body = vec![0; len];
+            fill(&mut body);
+            return self.carrier.send(node, CALL, &head, &body);
+        }
+        let mut block = self.memory.alloc(len)?;
+        fill(&mut block.as_mut_slice()[..len]);
+        self.carrier.send_block(node, CALL, &head, block, len)
     }
 
     /// Calls with a body that came from a process of this node: from the block in which it lies.
-    pub(super) fn call_with(&self, node: NodeNumber, mut head: LaneHead, body: Body) -> Result<(), MeshError> {
+    pub(super) fn call_with(
+        &self,
+        node: NodeNumber,
+        mut head: LaneHead,
+        own: &[u8],
+        body: Body,
+    ) -> Result<(), MeshError> {
         match body {
             Body::Block { block, begin, end } if end - begin > self.carrier.short() => {
                 head.skip = begin as u32;
-                self.carrier.send_block(node, CALL, bytemuck::bytes_of(&head), block, end)
+                let head = [bytemuck::bytes_of(&head), own].concat();
+                self.carrier.send_block(node, CALL, &head, block, end)
             }
-            body => self.send(node, CALL, head, &body),
+            body => self.call(node, head, own, body.len(), |space| space.copy_from_slice(&body)),
         }
     }
 

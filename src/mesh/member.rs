@@ -46,14 +46,23 @@ impl Member {
     }
 
     pub(super) fn tell(&self, node: NodeNumber, service: Service, body: &[u8]) -> Result<(), MeshError> {
-        self.post(PostHead { reply: 0, call: 0, node, service, process: self.memory.me().0 }, body)
+        let head = PostHead { reply: 0, call: 0, node, service, process: self.memory.me().0, head: 0 };
+        self.post(head, &[], body.len(), |space| space.copy_from_slice(body))
     }
 
-    pub(super) fn call(&self, node: NodeNumber, service: Service, body: &[u8]) -> Result<Reply, MeshError> {
+    pub(super) fn call(
+        &self,
+        node: NodeNumber,
+        service: Service,
+        own: &[u8],
+        len: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<Reply, MeshError> {
         let reply = self.reply_channel()?;
         let call = self.calls.fetch_add(1, Ordering::Relaxed); // only has to differ
-        let head = PostHead { reply: reply.id().to_word(), call, node, service, process: self.memory.me().0 };
-        self.post(head, body)?;
+        let process = self.memory.me().0;
+        let head = PostHead { reply: reply.id().to_word(), call, node, service, process, head: own.len() as u64 };
+        self.post(head, own, len, fill)?;
         let mut patience = Patience::new();
         loop {
             // A hub that dies is repaired, which wakes all; and whoever repairs it has closed its channel before.
@@ -75,14 +84,15 @@ impl Member {
         }
     }
 
-    fn post(&self, head: PostHead, body: &[u8]) -> Result<(), MeshError> {
-        let len = size_of::<PostHead>() + body.len();
-        let fill = |space: &mut [u8]| {
+    fn post(&self, head: PostHead, own: &[u8], len: usize, fill: impl FnOnce(&mut [u8])) -> Result<(), MeshError> {
+        let all = |space: &mut [u8]| {
             let (front, rest) = space.split_at_mut(size_of::<PostHead>());
+            let (middle, rest) = rest.split_at_mut(own.len());
             front.copy_from_slice(bytemuck::bytes_of(&head));
-            rest.copy_from_slice(body);
+            middle.copy_from_slice(own);
+            fill(rest);
         };
-        self.post.send_with(len, Deadline::Never, fill)?;
+        self.post.send_with(size_of::<PostHead>() + own.len() + len, Deadline::Never, all)?;
         Ok(())
     }
 

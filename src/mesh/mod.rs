@@ -32,6 +32,9 @@ use std::sync::Arc;
 
 use crate::id::{NodeNumber, ProcId};
 
+/// Most bytes of a call's head.
+pub(crate) const HEAD_MOST: usize = 256;
+
 /// Which part of the floor above a call is for.
 pub(crate) type Service = u16;
 
@@ -43,6 +46,8 @@ pub(crate) struct Request {
     pub(crate) process: ProcId,
     /// Whom it is for.
     pub(crate) service: Service,
+    /// What it says first, in few bytes; nothing, if its body says all.
+    pub(crate) head: Vec<u8>,
     /// What it says.
     pub(crate) body: Body,
 }
@@ -87,9 +92,23 @@ impl Mesh {
     /// Calls a node, this one included, and waits for its answer: as long as the node lives and does not answer. Whoever
     /// gives up earlier says so in the call itself.
     pub(crate) fn call(&self, node: NodeNumber, service: Service, body: &[u8]) -> Result<Reply, MeshError> {
+        self.call_with(node, service, &[], body.len(), |space| space.copy_from_slice(body))
+    }
+
+    /// [`Mesh::call`] with a head of at most [`HEAD_MOST`] bytes and a body of `len` bytes that `fill` writes to where they
+    /// are sent from. A long body lands at the start of a block.
+    pub(crate) fn call_with(
+        &self,
+        node: NodeNumber,
+        service: Service,
+        head: &[u8],
+        len: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<Reply, MeshError> {
+        debug_assert!(head.len() <= HEAD_MOST, "a head is short");
         match self {
-            Mesh::Hub(hub) => hub.call(node, service, body),
-            Mesh::Member(member) => member.call(node, service, body),
+            Mesh::Hub(hub) => hub.call(node, service, head, len, fill),
+            Mesh::Member(member) => member.call(node, service, head, len, fill),
         }
     }
 

@@ -44,11 +44,7 @@ impl FarQueue {
     /// Puts `len` bytes that `fill` writes.
     pub(crate) fn put(&self, len: usize, deadline: Deadline, fill: impl FnOnce(&mut [u8])) -> Result<(), FarError> {
         let head = QueueHead::new(self.queue, QueueOp::Put, deadline);
-        let mut call = vec![0; size_of::<QueueHead>() + len];
-        let (front, rest) = call.split_at_mut(size_of::<QueueHead>());
-        front.copy_from_slice(bytemuck::bytes_of(&head));
-        fill(rest);
-        self.call(&call).map(drop)
+        well(self.mesh.call_with(self.home, QUEUE, bytemuck::bytes_of(&head), len, fill)?).map(drop)
     }
 
     /// Takes a message.

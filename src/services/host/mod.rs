@@ -98,7 +98,7 @@ impl Server for Host {
     fn serve(&self, request: Request, answer: Answer) {
         match request.service {
             WORLD => self.0.world.serve(&self.0, &request, answer),
-            QUEUE => self.0.queues.serve(&self.0.threads, &request, answer),
+            QUEUE => self.0.queues.serve(&self.0.threads, request, answer),
             NAMES => self.0.names.serve(&request, answer),
             other => {
                 let (node, process) = (request.from, request.process.0);

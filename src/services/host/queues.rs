@@ -11,8 +11,8 @@ use super::super::threads::Threads;
 use super::{lock, unclear};
 use crate::channel::{Chain, Channel, ChannelError, Letter, Payload};
 use crate::id::{NodeNumber, ObjectId};
-use crate::mesh::{Answer, Request};
-use crate::mm::{MemError, Memory};
+use crate::mesh::{Answer, Body, Request};
+use crate::mm::{Block, MemError, Memory};
 use crate::time::Deadline;
 use crate::wait::{Patience, wait_until};
 
@@ -53,11 +53,21 @@ impl Queue {
         QueueFacts { label: either!(self, one => one.label()), capacity }
     }
 
-    fn put(&self, bytes: &[u8], deadline: Deadline) -> Result<(), ChannelError> {
-        match self {
-            Queue::Bounded(channel) => channel.send(bytes, deadline).map(drop),
-            Queue::Unbounded(chain) => {
-                chain.post(&mut Letter::new(bytes.len(), &[], |space: &mut [u8]| space.copy_from_slice(bytes)))
+    /// `Err` gives the message back.
+    fn put(&self, message: Message, deadline: Deadline) -> Result<(), (ChannelError, Message)> {
+        match (self, message) {
+            (Queue::Bounded(channel), Message::Block(block, len)) => {
+                let sent = channel.send_block(block, len, deadline);
+                sent.map(drop).map_err(|(error, block)| (error, Message::Block(block, len)))
+            }
+            (Queue::Bounded(channel), message) => {
+                let sent = channel.send(message.bytes(), deadline);
+                sent.map(drop).map_err(|error| (error, message))
+            }
+            (Queue::Unbounded(chain), message) => {
+                let fill = |space: &mut [u8]| space.copy_from_slice(message.bytes());
+                let sent = chain.post(&mut Letter::new(message.bytes().len(), &[], fill));
+                sent.map_err(|error| (error, message))
             }
         }
     }
@@ -77,6 +87,30 @@ impl Queue {
         };
         let taken = either!(self, one => one.receive(deadline, take));
         taken.map_err(|error| (error, answer))
+    }
+}
+
+/// A message of another node, where it landed.
+enum Message {
+    Bytes(Body),
+    Block(Block, usize),
+}
+
+impl Message {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Message::Bytes(body) => body,
+            Message::Block(block, len) => &block.as_slice()[..*len],
+        }
+    }
+}
+
+impl From<Body> for Message {
+    fn from(body: Body) -> Message {
+        match body {
+            Body::Block { block, begin: 0, end } => Message::Block(block, end),
+            body => Message::Bytes(body),
+        }
     }
 }
 
@@ -106,11 +140,12 @@ impl Queues {
         drop(gone);
     }
 
-    pub(super) fn serve(&self, threads: &Threads, request: &Request, answer: Answer) {
-        let Some((head, message)) = request.body.split_first_chunk::<{ size_of::<QueueHead>() }>() else {
-            return unclear(answer, "a call for a queue is shorter than its head");
+    pub(super) fn serve(&self, threads: &Threads, request: Request, answer: Answer) {
+        // A message has its head apart, so that it can stay where it landed.
+        let head = if request.head.is_empty() { &request.body[..] } else { &request.head };
+        let Ok(head) = bytemuck::try_pod_read_unaligned::<QueueHead>(head) else {
+            return unclear(answer, "a call for a queue that is not as long as its head");
         };
-        let head: QueueHead = bytemuck::pod_read_unaligned(head);
         let (Some(op), Some(id)) = (QueueOp::from_word(head.op), ObjectId::from_word(head.queue)) else {
             return unclear(answer, "a call for a queue that makes no sense");
         };
@@ -134,7 +169,9 @@ impl Queues {
                 let done = either!(&queue, one => one.declare_done());
                 answer.send(0, &done.map_or(0_u64, |done| 1 + u64::from(done)).to_le_bytes());
             }
-            QueueOp::Put => self.put(threads, request.from, queue, message, head.deadline(), answer),
+            QueueOp::Put => {
+                self.put(threads, request.from, queue, Message::from(request.body), head.deadline(), answer)
+            }
             QueueOp::Get | QueueOp::Poll | QueueOp::Join => {
                 self.wait(threads, request.from, queue, op, head.deadline(), answer);
             }
@@ -146,17 +183,26 @@ impl Queues {
         threads: &Threads,
         from: NodeNumber,
         queue: Queue,
-        message: &[u8],
+        message: Message,
         deadline: Deadline,
         answer: Answer,
     ) {
         match queue.put(message, Deadline::Now) {
             Ok(()) => answer.send(0, &[]),
-            Err(ChannelError::Full) if deadline != Deadline::Now => {
-                let (message, shared) = (message.to_vec(), self.shared.clone());
-                threads.run(move || shared.in_slices(from, deadline, answer, |slice| queue.put(&message, slice)));
+            Err((ChannelError::Full, message)) if deadline != Deadline::Now => {
+                let shared = self.shared.clone();
+                threads.run(move || {
+                    let mut message = Some(message);
+                    shared.in_slices(from, deadline, answer, |slice| {
+                        let Some(next) = message.take() else { return Ok(()) };
+                        queue.put(next, slice).map_err(|(error, back)| {
+                            message = Some(back);
+                            error
+                        })
+                    });
+                });
             }
-            Err(error) => refuse(answer, &error),
+            Err((error, _)) => refuse(answer, &error),
         }
     }
 
@@ -228,7 +274,7 @@ impl Shared {
         from: NodeNumber,
         deadline: Deadline,
         answer: Answer,
-        wait: impl Fn(Deadline) -> Result<(), ChannelError>,
+        wait: impl FnMut(Deadline) -> Result<(), ChannelError>,
     ) {
         self.in_slices_with(from, deadline, answer, &[], wait);
     }
@@ -240,7 +286,7 @@ impl Shared {
         deadline: Deadline,
         answer: Answer,
         well: &[u8],
-        wait: impl Fn(Deadline) -> Result<(), ChannelError>,
+        mut wait: impl FnMut(Deadline) -> Result<(), ChannelError>,
     ) {
         loop {
             match wait(slice_of(deadline)) {
