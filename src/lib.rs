@@ -31,6 +31,7 @@ mod wait;
 // floor 2: one node; functions; the language
 mod channel;
 pub mod codec;
+mod counters;
 mod latch;
 mod names;
 mod task;
@@ -41,6 +42,7 @@ mod services;
 mod error;
 mod runtime;
 // floor 6: what users type
+pub mod observe;
 mod pool;
 mod queue;
 mod select;

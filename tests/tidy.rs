@@ -43,8 +43,8 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("mm", &["sys"]),
     // Floor 2: one node; the language; functions that travel; who else is there; bytes between nodes.
     ("counters", &["mm"]),
-    ("channel", &["mm", "ring", "wait"]),
-    ("latch", &["mm", "wait"]),
+    ("channel", &["mm", "counters", "ring", "wait"]),
+    ("latch", &["mm", "counters", "wait"]),
     ("names", &["mm", "wait"]),
     ("wire", &[]),
     ("codec", &["wire"]),
@@ -58,7 +58,23 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("services", &["sys", "mm", "counters", "channel", "latch", "names", "task", "wire", "proto", "mesh"]),
     // Floor 5: one error for all; assembly; the simulated world.
     ("error", &["mm", "channel", "codec", "task", "wire", "bootstrap", "transport", "mesh", "services"]),
-    ("runtime", &["sys", "mm", "counters", "channel", "task", "bootstrap", "transport", "mesh", "services", "error"]),
+    (
+        "runtime",
+        &[
+            "sys",
+            "mm",
+            "counters",
+            "channel",
+            "latch",
+            "names",
+            "task",
+            "bootstrap",
+            "transport",
+            "mesh",
+            "services",
+            "error",
+        ],
+    ),
     ("sim", &["mm", "channel", "wire", "proto", "transport", "mesh", "services"]),
     // Floor 6: what users type.
     ("select", &["wait", "error"]),
@@ -69,6 +85,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("group", &["proto", "task", "services", "error", "runtime", "process"]),
     ("pool", &["mm", "wait", "channel", "task", "wire", "services", "error", "runtime"]),
     ("ddict", &["mm", "wire", "proto", "mesh", "services", "error", "runtime"]),
+    ("observe", &["sys", "mm", "counters", "error", "runtime"]),
     ("telemetry", &["counters", "services", "error", "runtime"]),
 ];
 

@@ -12,6 +12,7 @@
 mod cargo;
 mod chain;
 mod error;
+mod figures;
 mod layout;
 mod message;
 #[cfg(all(test, feature = "shuttle"))]
@@ -26,6 +27,7 @@ mod tests;
 
 pub(crate) use chain::Chain;
 pub use error::ChannelError;
+pub(crate) use figures::{figures, pieces};
 pub(crate) use message::{Message, Payload};
 pub(crate) use repair::{Repairs, repair};
 pub(crate) use send::Letter;

@@ -428,7 +428,7 @@ fn sizes(config: &MemoryConfig) -> Result<(u64, u64), MemError> {
 }
 
 /// Whether this build can work with what is in the file.
-fn check(header: &Header, len: u64) -> Result<(), MemError> {
+pub(super) fn check(header: &Header, len: u64) -> Result<(), MemError> {
     let wrong = |why| Err(MemError::WrongLayout { why });
     if header.magic != layout::MAGIC {
         return wrong("it is no memory of ours");

@@ -378,6 +378,23 @@ impl fmt::Debug for PoolBlock {
     }
 }
 
+/// Name and heap of the pool in a block of `len` bytes, for one who only looks. None if it is no pool any more.
+///
+/// # Safety
+/// The bytes stay mapped as long as the heap, and only what reads of that is called.
+pub(super) unsafe fn look(base: NonNull<u8>, len: u64, ground: Box<dyn Ground>) -> Option<(String, Heap)> {
+    if len < layout::PAGE {
+        return None;
+    }
+    // SAFETY: long enough, and any bits are valid for a header.
+    let header = unsafe { base.cast::<PoolHeader>().as_ref() };
+    let name = header.name.get(..header.name_len as usize)?;
+    let heap_len = Some(header.heap_len).filter(|heap_len| *heap_len <= len - layout::PAGE)?;
+    // SAFETY: the heap lies behind the first page, inside the bytes that were promised.
+    let heap = unsafe { Heap::new(base.add(layout::PAGE as usize), heap_len, ground) };
+    Some((String::from_utf8_lossy(name).into_owned(), heap))
+}
+
 fn header(object: &Object) -> &PoolHeader {
     // SAFETY: a pool's block begins with one, which lives as long as the object is open here; what is
     // not atomic in it was written before the object was live.

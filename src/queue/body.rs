@@ -105,8 +105,13 @@ impl Body {
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<(), ChannelError> {
         match self {
-            Body::Bounded(channel) if cargo.is_empty() => channel.send_with(len, deadline, fill).map(drop),
-            Body::Bounded(channel) => channel.post(&mut Letter::new(len, cargo, fill), deadline).map(drop),
+            Body::Bounded(channel) => {
+                let sent = match cargo {
+                    [] => channel.send_with(len, deadline, fill),
+                    cargo => channel.post(&mut Letter::new(len, cargo, fill), deadline),
+                };
+                sent.map(|position| channel.count_sent(position, len))
+            }
             Body::Unbounded(chain) => chain.post(&mut Letter::new(len, cargo, fill)),
         }
     }

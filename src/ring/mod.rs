@@ -166,6 +166,13 @@ impl<S: Store> Ring<S> {
         distance(head, tail).clamp(0, self.capacity() as i64) as u64
     }
 
+    /// How many messages were taken, and how many put, since the first; void ones included. Figures.
+    pub(crate) fn progress(&self) -> (u64, u64) {
+        // Relaxed: as in `len`.
+        let head = Word::from(self.store.head().load(Ordering::Relaxed)).position();
+        (head, Word::from(self.store.tail().load(Ordering::Relaxed)).position())
+    }
+
     fn slot(&self, position: u64) -> usize {
         (position & self.mask) as usize
     }

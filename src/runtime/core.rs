@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use once_cell::sync::OnceCell;
 
 use super::events::{Event, Events, Subscribers};
+use super::stats::Stats;
 use crate::error::{Error, ErrorKind, Result};
-use crate::mm::{Memory, MemoryConfig};
+use crate::mm::{Memory, MemoryConfig, View};
 use crate::prim::{AtomicU8, Ordering};
 use crate::services::{Agent, Born, Order, ServiceError};
 use crate::sys;
@@ -17,6 +18,8 @@ pub(crate) struct Core {
     config: MemoryConfig,
     agent: OnceCell<Agent>,
     closed: AtomicU8,
+    /// The same memory once more, to read figures from; since somebody asked for some.
+    view: OnceCell<View>,
     subscribers: Subscribers,
 }
 
@@ -67,7 +70,8 @@ pub(crate) fn adopt(memory: Arc<Memory>, config: MemoryConfig) -> &'static Arc<C
 
 impl Core {
     fn new(memory: Arc<Memory>, config: MemoryConfig) -> Core {
-        Core { memory, config, agent: OnceCell::new(), closed: AtomicU8::new(0), subscribers: Subscribers::default() }
+        let (agent, view, closed) = (OnceCell::new(), OnceCell::new(), AtomicU8::new(0));
+        Core { memory, config, agent, closed, view, subscribers: Subscribers::default() }
     }
 
     fn check(&self, config: &MemoryConfig, asked: bool) -> Result<()> {
@@ -116,6 +120,18 @@ impl Core {
         self.closed.store(1, Ordering::Relaxed); // Relaxed: see `is_closed`
         if let Some(agent) = self.agent.get() {
             agent.stop();
+        }
+    }
+
+    /// Figures of the node.
+    pub(super) fn stats(&self) -> Stats {
+        let memory = self.memory.heap_stats();
+        match self.view.get_or_try_init(|| View::of(&self.memory)) {
+            Ok(view) => Stats::read(view, memory),
+            Err(error) => {
+                tracing::warn!(%error, "the memory cannot be mapped once more: no figures of processes and objects");
+                Stats::of_memory(memory)
+            }
         }
     }
 
