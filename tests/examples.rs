@@ -80,3 +80,14 @@ fn a_token_goes_round_the_ring() {
     let told = text(&run("ring", &["--processes", "3", "--rounds", "50"]));
     assert!(told.starts_with("150 hops through 3 processes, "), "{told}");
 }
+
+#[test]
+fn top_shows_a_running_job_from_outside() {
+    let _dragon = dragon::init().unwrap();
+    let queue = dragon::Queue::<u64>::builder().capacity(8).name("shown by top").build().unwrap();
+    queue.put_many([1, 2, 3]).unwrap();
+    let told = text(&run("top", &["--once", &std::process::id().to_string()]));
+    assert!(told.starts_with("job=") && told.contains(" processes=1 "), "{told}");
+    assert!(told.contains("kind=Queue name=\"shown by top\" len=3 capacity=8 open_in=1 "), "{told}");
+    assert!(text(&run("top", &["--once"])).contains("shown by top"), "it finds jobs by itself");
+}

@@ -88,7 +88,7 @@ pub(crate) fn figures(view: &View, sight: &Sight) -> Option<Figures> {
 /// The pieces of a chain, which are channels that nobody but the chain knows.
 pub(crate) fn pieces(view: &View, sight: &Sight) -> Vec<ObjectId> {
     let words = if sight.kind == Kind::Chain { view.words(sight.handle) } else { None };
-    words.map_or_else(Vec::new, |words| Chain::pieces_in(words))
+    words.map_or_else(Vec::new, Chain::pieces_in)
 }
 
 fn of_channel(words: &[AtomicU64]) -> Option<Figures> {

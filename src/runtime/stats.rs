@@ -123,6 +123,19 @@ impl fmt::Display for ObjectKind {
     }
 }
 
+/// One line of `label=value`, as logs like it.
+impl fmt::Display for ObjectStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "object={} kind={}", self.id, self.kind)?;
+        self.name.iter().try_for_each(|name| write!(f, " name={name:?}"))?;
+        self.len.iter().try_for_each(|len| write!(f, " len={len}"))?;
+        self.capacity.iter().try_for_each(|capacity| write!(f, " capacity={capacity}"))?;
+        let Counters { puts, gets, bytes, waits, wakes, high_water, deaths } = self.counters;
+        write!(f, " open_in={} closed={} puts={puts} gets={gets} bytes={bytes}", self.open_in, self.closed)?;
+        write!(f, " waits={waits} wakes={wakes} high_water={high_water} deaths={deaths}")
+    }
+}
+
 impl Stats {
     /// Reads everything but the memory's figures, which the job's own processes know better.
     pub(crate) fn read(view: &View, memory: HeapStats) -> Stats {
