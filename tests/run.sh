@@ -73,9 +73,9 @@ namespaces() {
 
 examples() {
   local file name
-  for file in examples/*.rs; do
+  for file in examples/*.rs examples/*/main.rs; do
     [ -e "$file" ] || continue
-    name=$(basename "$file" .rs)
+    name=${file#examples/} name=${name%.rs} name=${name%/main}
     suite "example-$name" cargo run --quiet --release --example "$name"
   done
 }

@@ -133,6 +133,16 @@ impl MemoryPool {
         found.ok_or_else(|| MemError::NoSuchName { name: name.into() })
     }
 
+    /// Opens a pool by its id: some process has it open, or a message holds it.
+    pub(crate) fn open_id(memory: &Arc<Memory>, id: ObjectId) -> Result<MemoryPool, MemError> {
+        memory.open_object(id, Kind::MemoryPool).map(Self::over)
+    }
+
+    /// The object of shared memory that it is.
+    pub(crate) fn object(&self) -> &Object {
+        &self.0.object
+    }
+
     fn over(object: Object) -> MemoryPool {
         let ground = Box::new(Inside(object.memory().clone()));
         let heap_len = header(&object).heap_len;
