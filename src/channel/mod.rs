@@ -14,6 +14,8 @@ mod chain;
 mod error;
 mod figures;
 mod layout;
+#[cfg(all(test, feature = "shuttle"))]
+mod linear;
 mod message;
 #[cfg(all(test, feature = "shuttle"))]
 mod model;

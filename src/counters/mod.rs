@@ -6,7 +6,7 @@
 //! holds the object, or to a [`Sum`].
 
 mod sum;
-#[cfg(test)]
+#[cfg(all(test, not(feature = "shuttle")))]
 mod tests;
 
 pub(crate) use sum::Sum;

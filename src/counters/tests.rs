@@ -13,7 +13,6 @@ fn words() -> [AtomicU64; 3] {
     [0, 0, 0].map(AtomicU64::new)
 }
 
-#[cfg(not(feature = "shuttle"))]
 #[test]
 fn nothing_that_threads_add_is_lost() {
     let words = words();
@@ -26,7 +25,6 @@ fn nothing_that_threads_add_is_lost() {
     assert_eq!(Sum::in_words(&words).total(), 3 * (0..100_000).map(|n| n % 7).sum::<u64>());
 }
 
-#[cfg(not(feature = "shuttle"))]
 #[test]
 fn the_sum_of_the_dead_is_kept_and_goes_to_another_owner() {
     let words = words();
