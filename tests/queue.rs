@@ -586,6 +586,66 @@ fn selectors_and_takers_at_the_same_queues_miss_nothing() {
     assert_eq!(got, (0..2 * most).collect::<Vec<_>>());
 }
 
+#[test]
+fn of_many_messages_none_is_lost_when_the_queue_closes_on_the_way() {
+    let _dragon = dragon::init().unwrap();
+    let queue = Queue::<u32>::bounded(4).unwrap();
+    let refused = thread::scope(|scope| {
+        let putting = scope.spawn(|| queue.put_many(0..10).unwrap_err());
+        while !queue.is_full() {
+            thread::yield_now();
+        }
+        queue.close();
+        putting.join().unwrap()
+    });
+    assert!(refused.kind() == ErrorKind::Closed && refused.sent() == 4, "{refused:?}");
+    assert_eq!(refused.into_unsent(), (4..10).collect::<Vec<_>>());
+    assert_eq!(queue.get_many(10).unwrap(), [0, 1, 2, 3]);
+    assert!(queue.get_many(10).unwrap_err().error().is_closed());
+}
+
+#[test]
+fn an_iterator_that_does_not_know_its_length_may_wait_for_what_was_put() {
+    let _dragon = dragon::init().unwrap();
+    let (queue, mut next) = (Queue::<u32>::unbounded().unwrap(), 0);
+    let one_by_one = std::iter::from_fn(|| {
+        assert_eq!(queue.len(), next as usize, "each is put before the next is asked for");
+        next += 1;
+        (next <= 100).then_some(next)
+    });
+    assert_eq!(queue.put_many(one_by_one).unwrap(), 100);
+}
+
+#[test]
+fn many_messages_of_all_lengths_and_with_handles_come_in_order() {
+    let _dragon = dragon::init().unwrap();
+    let letter =
+        |n: u64| (n, Some(Queue::<u8>::bounded(1).unwrap()).filter(|_| n.is_multiple_of(7)), vec![n; n as usize]);
+    for queue in [Queue::bounded(10).unwrap(), Queue::unbounded().unwrap()] {
+        thread::scope(|scope| {
+            scope.spawn(|| queue.put_many((0..300).map(letter).collect::<Vec<_>>()).unwrap());
+            let mut expected = 0;
+            while expected < 300 {
+                for (n, handle, numbers) in queue.get_many(17).unwrap() {
+                    assert!(n == expected && handle.is_some() == n.is_multiple_of(7) && numbers == vec![n; n as usize]);
+                    expected += 1;
+                }
+            }
+        });
+    }
+    let bytes = |n: usize| vec![n as u8; if n.is_multiple_of(5) { 1000 } else { n % 100 }];
+    for queue in [Queue::<Vec<u8>>::bounded(10).unwrap(), Queue::unbounded().unwrap()] {
+        thread::scope(|scope| {
+            scope.spawn(|| queue.put_many((0..1000).map(bytes).collect::<Vec<_>>()).unwrap());
+            let mut got = Vec::new();
+            while got.len() < 1000 {
+                got.extend(queue.get_many(100).unwrap());
+            }
+            assert!(got.iter().enumerate().all(|(n, message)| *message == bytes(n)));
+        });
+    }
+}
+
 // ---- against a model -----------------------------------------------------------------------------------------------------
 
 #[derive(Clone, Debug)]

@@ -31,7 +31,7 @@ use crossbeam::utils::CachePadded;
 use super::cargo::{self, PIECE};
 use super::figures;
 use super::tally::Tally;
-use super::{Channel, ChannelError, Letter, Payload, patiently};
+use super::{Channel, ChannelError, Letter, Payload, Received, patiently};
 use crate::counters::Sum;
 use crate::id::{ObjectId, ProcId};
 use crate::mm::{Hold, Kind, MemError, Memory, Object};
@@ -254,6 +254,65 @@ impl Chain {
                 Some(Err(error)) => return Err(error),
             }
         }
+    }
+
+    /// Sends messages that need no block, all of `count`: see [`Channel::send_run`]. If it fails, how many were sent before.
+    pub(crate) fn send_run(
+        &self,
+        count: usize,
+        len: impl Fn(usize) -> usize,
+        fill: impl Fn(usize, &mut [u8]),
+    ) -> Result<usize, (usize, ChannelError)> {
+        let mut sent = 0;
+        let sending = self.send_pieces(count, &mut sent, len, fill);
+        self.readers().notify_one_for_all();
+        sending.map(|()| sent).map_err(|error| (sent, error))
+    }
+
+    fn send_pieces(
+        &self,
+        count: usize,
+        sent: &mut usize,
+        len: impl Fn(usize) -> usize,
+        fill: impl Fn(usize, &mut [u8]),
+    ) -> Result<(), ChannelError> {
+        while *sent < count {
+            let (last, begin) = (self.number(LAST), *sent);
+            let run =
+                |piece: &Channel| piece.send_run(count - begin, |n| len(begin + n), |n, space| fill(begin + n, space));
+            let ran = if last == 0 { None } else { self.with(&self.0.sending, last, run)? };
+            match ran {
+                Some(Ok(0) | Err(ChannelError::Closed)) | None => self.extend(last)?,
+                Some(Ok(more)) => {
+                    let bytes: usize = (begin..begin + more).map(&len).sum();
+                    Sum::in_words(&self.object().words()[FIGURES..]).add(self.0.me, bytes as u64);
+                    figures::sample(self.word(HIGH_WATER), self.len());
+                    *sent += more;
+                }
+                Some(Err(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Receives what is there in the oldest piece, at most `most` messages: see [`Channel::receive_run`].
+    pub(crate) fn receive_run(&self, most: usize, mut take: impl FnMut(Payload<'_>) -> bool) -> Received {
+        let (mut in_block, tally) = (0, self.tally());
+        let take = |payload: Payload<'_>| {
+            if let Payload::Block(block) = &payload {
+                in_block += block.len() as u64;
+            }
+            let more = take(payload);
+            tally.inspect(|tally| tally.take(self.0.me));
+            more
+        };
+        let received = self.with(&self.0.receiving, self.number(FIRST), |piece| piece.receive_run(most, take));
+        self.discount(in_block);
+        let received = received.ok().flatten().unwrap_or(Received { taken: 0, error: None });
+        if received.taken > 0 {
+            self.readers().notify_one_if(|| self.is_ready());
+        }
+        received
     }
 
     /// Sees to it that `last` is behind this number.

@@ -51,6 +51,15 @@ impl Channel {
         }
     }
 
+    /// Counts `sent` messages of `bytes` in all that were just sent, the last of them as the one at `position`.
+    pub(super) fn count_many_sent(&self, position: u64, sent: usize, bytes: usize) {
+        let words = self.0.shared.beside_tail();
+        Sum::in_words(words).add(self.0.me, bytes as u64);
+        if is_sampled_among(position, sent) {
+            sample(&words[HIGH_WATER], self.len());
+        }
+    }
+
     /// How many messages were put since it was made.
     pub(super) fn messages(&self) -> u64 {
         let voided = self.0.shared.beside_tail()[VOIDED].load(Ordering::Relaxed); // a figure
@@ -69,6 +78,11 @@ impl Channel {
 #[cold]
 pub(super) fn sample(high: &AtomicU64, len: usize) {
     high.fetch_max(len as u64, Ordering::Relaxed); // a figure
+}
+
+/// Whether one of so many messages up to this one is sampled.
+pub(super) fn is_sampled_among(position: u64, sent: usize) -> bool {
+    position % SAMPLED < sent as u64
 }
 
 /// Whether this message is one of those after which it is looked how full a chain is.

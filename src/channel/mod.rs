@@ -9,6 +9,7 @@
 //! What a death leaves, [`repair`] mends. A message is lost only if its receiver died after it had freed the
 //! slot; it comes again if the receiver died before.
 
+mod batch;
 mod cargo;
 mod chain;
 mod error;
@@ -27,6 +28,7 @@ mod tally;
 #[cfg(all(test, not(feature = "shuttle")))]
 mod tests;
 
+pub(crate) use batch::Received;
 pub(crate) use chain::Chain;
 pub use error::ChannelError;
 pub(crate) use figures::{figures, pieces};

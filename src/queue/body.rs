@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::channel::{Chain, Channel, ChannelError, Letter, Payload};
+use crate::channel::{Chain, Channel, ChannelError, Letter, Payload, Received};
 use crate::id::ObjectId;
 use crate::mm::{MemError, Memory, Object};
 use crate::time::Deadline;
@@ -114,6 +114,36 @@ impl Body {
             }
             Body::Unbounded(chain) => chain.post(&mut Letter::new(len, cargo, fill)),
         }
+    }
+
+    /// The longest message that needs no block.
+    pub(super) fn inline(&self) -> usize {
+        either!(self, one => one.inline_capacity())
+    }
+
+    /// Sends messages that need no block and hold no handles, as many of `count` as go without waiting. Of message `n`,
+    /// `len` says how long it is and `fill` writes it. How many were sent, and why no more, if not for want of room.
+    pub(super) fn send_run(
+        &self,
+        count: usize,
+        len: impl Fn(usize) -> usize,
+        fill: impl Fn(usize, &mut [u8]),
+    ) -> (usize, Result<(), ChannelError>) {
+        match self {
+            Body::Bounded(channel) => match channel.send_run(count, len, fill) {
+                Ok(sent) => (sent, Ok(())),
+                Err(error) => (0, Err(error)),
+            },
+            Body::Unbounded(chain) => match chain.send_run(count, len, fill) {
+                Ok(sent) => (sent, Ok(())),
+                Err((sent, error)) => (sent, Err(error)),
+            },
+        }
+    }
+
+    /// Receives what is there, at most `most` messages, each into `take`, as long as that says so.
+    pub(super) fn receive_run(&self, most: usize, take: impl FnMut(Payload<'_>) -> bool) -> Received {
+        either!(self, one => one.receive_run(most, take))
     }
 
     /// Receives the next message into `take`, while which it is still in its slot.

@@ -79,6 +79,7 @@
 
 pub(crate) mod layout;
 
+mod batch;
 mod claim;
 #[cfg(all(test, feature = "shuttle"))]
 mod model;
@@ -90,6 +91,7 @@ mod take;
 mod tests;
 mod unstick;
 
+pub(crate) use batch::{Found, Halt};
 pub(crate) use claim::Writing;
 pub(crate) use layout::Geometry;
 #[cfg(test)]

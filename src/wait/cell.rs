@@ -76,6 +76,15 @@ impl WaitCell {
         }
     }
 
+    /// As [`WaitCell::notify_one`], for all that was published before, by whatever operations that release.
+    pub(crate) fn notify_one_for_all(&self) {
+        // SeqCst: pairs with `register`. It writes as well as it reads, so one of the two comes first in the order of this
+        // word: either I see the sleeper, or its registration has read from me, and what I published is seen by it.
+        if !Roll::from(self.roll.fetch_or(0, Ordering::SeqCst)).all_called() {
+            self.call_one();
+        }
+    }
+
     /// As [`WaitCell::notify_one`], if there still is something to be found; asked only when it matters.
     #[inline]
     pub(crate) fn notify_one_if(&self, worth_it: impl FnOnce() -> bool) {
