@@ -51,10 +51,10 @@ pub mod sync;
 
 pub use error::{Error, ErrorKind, Result};
 pub use mm::{Backing, HugePages};
-pub use pool::{Chunked, Pool, PoolBuilder, Stream, Task, WorkerInfo, WorkerState};
+pub use pool::{Chunked, Pool, PoolBuilder, Stream, Task, TaskWatch, WorkerInfo, WorkerState};
 pub use queue::{GetManyError, Iter, PutError, Queue, QueueBuilder};
 pub use runtime::{Builder, Event, Events, MemoryStats, NodeId, Runtime, Stats, builder, init, run};
-pub use select::{Selector, Source};
+pub use select::{ProcessWatch, Selector, Source};
 pub use shared::{Allocation, Channel, Loan, MemoryPool, Received};
 pub use sync::{Array, Barrier, Condvar, Lock, RwLock, Semaphore, Value};
 pub use wire::Message;

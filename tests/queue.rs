@@ -6,7 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dragon::codec::{Codec, CodecError, Pod, Postcard, bytemuck};
-use dragon::{Channel, ErrorKind, Pool, Queue, Selector};
+use dragon::sync::Event;
+use dragon::{Channel, ErrorKind, Pool, ProcessWatch, Queue, Selector};
 use proptest::prelude::*;
 
 const SOON: Duration = Duration::from_millis(200);
@@ -644,6 +645,57 @@ fn many_messages_of_all_lengths_and_with_handles_come_in_order() {
             assert!(got.iter().enumerate().all(|(n, message)| *message == bytes(n)));
         });
     }
+}
+
+#[test]
+fn one_thread_waits_for_queues_events_tasks_and_processes_at_once() {
+    let _dragon = dragon::init().unwrap();
+    let (pool, other) = (Pool::new(1).unwrap(), Pool::new(1).unwrap());
+    let (queue, event) = (Queue::<u64>::bounded(1).unwrap(), Event::new().unwrap());
+    let (channel, go) = (Channel::create(1, 8).unwrap(), Queue::<u64>::bounded(1).unwrap());
+    let worker = ProcessWatch::of(pool.workers()[0].pid).unwrap();
+    let task = other.submit(|go: Queue<u64>| go.get().unwrap(), go.clone()).unwrap();
+    let mut selector = Selector::new();
+    let sources = [
+        selector.add(&queue),
+        selector.add(&event),
+        selector.add(&channel),
+        selector.add(&task.watch()),
+        selector.add(&worker),
+    ];
+    assert_eq!(selector.try_select().unwrap_err().kind(), ErrorKind::Empty);
+    assert_eq!(selector.select_timeout(Duration::from_millis(20)).unwrap_err().kind(), ErrorKind::TimedOut);
+    let after = |what: &(dyn Fn() + Sync)| {
+        // Asleep by then, as a rule; right in any case.
+        thread::scope(|scope| {
+            let selecting = scope.spawn(|| selector.select_timeout(Duration::from_secs(20)).unwrap());
+            thread::sleep(Duration::from_millis(20));
+            what();
+            selecting.join().unwrap()
+        })
+    };
+    assert_eq!(after(&|| queue.put(7).unwrap()), sources[0]);
+    assert_eq!(queue.get().unwrap(), 7);
+    assert_eq!(after(&|| event.set()), sources[1]);
+    event.clear();
+    assert_eq!(after(&|| channel.send(b"x").unwrap()), sources[2]);
+    channel.recv().unwrap();
+    assert_eq!(after(&|| go.put(8).unwrap()), sources[3]);
+    assert_eq!(task.try_get().unwrap().unwrap(), 8);
+    // The task stays done; whoever waits for the process alone hears of its end.
+    let mut selector = Selector::new();
+    let (_, over) = (selector.add(&queue), selector.add(&worker));
+    let ended = thread::scope(|scope| {
+        let selecting = scope.spawn(|| selector.select_timeout(Duration::from_secs(20)).unwrap());
+        // SAFETY: a child of this process, which is killed for the test.
+        assert_eq!(unsafe { libc::kill(worker.pid() as i32, libc::SIGKILL) }, 0);
+        selecting.join().unwrap()
+    });
+    assert_eq!(ended, over);
+    worker.wait_timeout(Duration::from_secs(20)).unwrap();
+    assert!(worker.is_over());
+    assert_eq!(ProcessWatch::of(u32::MAX).unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(ProcessWatch::of(std::process::id()).unwrap().wait_timeout(Duration::from_millis(5)).is_err());
 }
 
 // ---- against a model -----------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@
 mod barrier;
 mod condvar;
 mod copies;
+mod end;
 mod event;
 mod figures;
 mod lock;
@@ -37,6 +38,7 @@ mod who;
 pub(crate) use barrier::{Arrival, Barrier};
 pub(crate) use condvar::Condvar;
 pub(crate) use copies::Copies;
+pub(crate) use end::{cell_of_ends, tell_of_end};
 pub(crate) use event::Event;
 pub(crate) use figures::figures;
 pub(crate) use lock::Lock;

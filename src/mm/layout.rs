@@ -98,6 +98,8 @@ pub(super) struct Header {
     pub(super) names_committed: AtomicU32,
     /// The lock of the names: see `names`.
     pub(super) names_lock: Lines,
+    /// Where those sleep who wait for the end of a process: see `latch/end.rs`.
+    pub(super) ends: Lines,
     /// Processes that read slabs which are not theirs just now (see `heap/scan.rs`).
     pub(super) scanners: [AtomicU64; HOLDER_WORDS],
 }

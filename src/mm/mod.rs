@@ -39,6 +39,6 @@ pub(crate) use objects::{Kind, Object, Remains, Sight};
 pub use pool::{MemoryPool, PoolBlock};
 #[cfg(test)]
 pub(crate) use process_table::ProcessEntry;
-pub(crate) use process_table::ProcessState;
+pub(crate) use process_table::{Life, ProcessState};
 pub(crate) use stats::HeapStats;
 pub(crate) use view::View;

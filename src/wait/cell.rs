@@ -61,7 +61,6 @@ impl Roll {
 
 impl WaitCell {
     /// A fresh cell in this process's own memory.
-    #[cfg(test)]
     pub(crate) fn new() -> WaitCell {
         WaitCell { epoch: AtomicU32::new(0), roll: AtomicU64::new(0), figures: Figures::default() }
     }
