@@ -77,7 +77,8 @@ impl<S: Store> WriteRun<'_, S> {
         fill(self.ring.store.body(slot), position);
         mark!("ring.run.written");
         std::mem::forget(unpublished);
-        // Release: for the bytes. That a sleeper sees it is the business of whoever ends the run.
+        // Release: pairs with the load in `look_to_read`, for the bytes. That a sleeper sees it is the business of whoever
+        // ends the run.
         self.ring.store.seal(slot).store(Word::new(position, 0).raw(), Ordering::Release);
         mark!("ring.run.published");
         Ok(position)
@@ -166,7 +167,8 @@ impl<S: Store> Drop for Found<'_, S> {
     fn drop(&mut self) {
         mark!("ring.run.taken");
         let reader = self.ring.store.reader(self.ring.slot(self.position));
-        // Release: the next writer's bytes come after what was read. As to sleepers, see `push`.
+        // Release: pairs with the load in `look_to_write`, so that the next writer's bytes come after what was read. As
+        // to sleepers, see `push`.
         reader.store(Word::new(self.position, 0).raw(), Ordering::Release);
         mark!("ring.run.freed");
     }
