@@ -32,6 +32,7 @@ mod wait;
 mod bootstrap;
 mod channel;
 pub mod codec;
+mod counters;
 mod latch;
 mod names;
 mod task;
@@ -46,6 +47,7 @@ mod services;
 mod error;
 mod runtime;
 // floor 6: what users type
+pub mod observe;
 mod pool;
 mod queue;
 mod select;
@@ -54,10 +56,10 @@ pub mod sync;
 
 pub use error::{Error, ErrorKind, Result};
 pub use mm::{Backing, HugePages};
-pub use pool::{Chunked, Pool, PoolBuilder, Stream, Task, WorkerInfo, WorkerState};
+pub use pool::{Chunked, Pool, PoolBuilder, Stream, Task, TaskWatch, WorkerInfo, WorkerState};
 pub use queue::{GetManyError, Iter, PutError, Queue, QueueBuilder};
 pub use runtime::{Builder, Event, Events, MemoryStats, NodeId, Runtime, Stats, builder, init, run};
-pub use select::{Selector, Source};
+pub use select::{ProcessWatch, Selector, Source};
 pub use shared::{Allocation, Channel, Loan, MemoryPool, Received};
 pub use sync::{Array, Barrier, Condvar, Lock, RwLock, Semaphore, Value};
 pub use wire::Message;

@@ -87,9 +87,9 @@ namespaces() {
 
 examples() {
   local file name
-  for file in examples/*.rs; do
+  for file in examples/*.rs examples/*/main.rs; do
     [ -e "$file" ] || continue
-    name=$(basename "$file" .rs)
+    name=${file#examples/} name=${name%.rs} name=${name%/main}
     suite "example-$name" cargo run --quiet --release --example "$name"
   done
 }
@@ -133,7 +133,7 @@ lints
 namespaces
 suite tests cargo test
 # Optimised, what races in many processes; the unit tests have run, and take minutes to optimise.
-suite tests-release cargo test --release --test channel --test kill --test leaks --test memory --test pool
+suite tests-release cargo test --release --test channel --test kill --test leaks --test linear --test memory --test pool
 crash
 # Modules called `model` run under the model checker; those inside `tests` compare with a model by plain code.
 suite model cargo test --release --lib --features shuttle -- model:: --skip tests::

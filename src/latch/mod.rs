@@ -22,7 +22,9 @@
 mod barrier;
 mod condvar;
 mod copies;
+mod end;
 mod event;
+mod figures;
 mod lock;
 #[cfg(all(test, feature = "shuttle"))]
 mod model;
@@ -36,14 +38,16 @@ mod who;
 pub(crate) use barrier::{Arrival, Barrier};
 pub(crate) use condvar::Condvar;
 pub(crate) use copies::Copies;
+pub(crate) use end::{cell_of_ends, tell_of_end};
 pub(crate) use event::Event;
+pub(crate) use figures::figures;
 pub(crate) use lock::Lock;
 pub(crate) use repair::repair;
 pub(crate) use rwlock::RwLock;
 pub(crate) use semaphore::Semaphore;
 pub(crate) use who::Who;
 
-use crate::prim::AtomicU64;
+use crate::prim::{AtomicU64, Ordering};
 use crate::time::Deadline;
 use crate::wait::{CELL_WORDS, WaitCell, wait_until};
 
@@ -81,6 +85,14 @@ fn wait<T>(cell: &WaitCell, deadline: Deadline, ready: impl FnMut() -> Option<T>
     let waited = wait_until(cell, &mut patience, deadline, ready);
     who::put_patience(patience);
     waited.map_err(|_| Refusal::TimedOut)
+}
+
+/// Adds to a figure. The model checker has nothing to learn from one.
+#[inline]
+fn count(figure: &AtomicU64, more: u64) {
+    if !cfg!(feature = "shuttle") {
+        figure.fetch_add(more, Ordering::Relaxed);
+    }
 }
 
 /// Wakes everybody, without a step into shared memory if nobody sleeps. What they shall find was published

@@ -23,6 +23,7 @@ mod segment;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod view;
 
 /// Most processes of a job on a node: ids go from 1 to this.
 pub(crate) const MOST_PROCESSES: usize = layout::PROCESSES as usize;
@@ -34,8 +35,10 @@ pub use error::MemError;
 pub(crate) use handle::Handle;
 pub(crate) use holds::{Claim, Hold, gather, note};
 pub(crate) use memory::Memory;
-pub(crate) use objects::{Kind, Object, Remains};
+pub(crate) use objects::{Kind, Object, Remains, Sight};
 pub use pool::{MemoryPool, PoolBlock};
 #[cfg(test)]
 pub(crate) use process_table::ProcessEntry;
-pub(crate) use process_table::ProcessState;
+pub(crate) use process_table::{Life, ProcessState};
+pub(crate) use stats::HeapStats;
+pub(crate) use view::View;

@@ -12,6 +12,7 @@ mod map;
 mod message;
 mod minder;
 mod sink;
+mod watch;
 mod worker;
 
 pub use builder::PoolBuilder;
@@ -19,6 +20,7 @@ pub use crew::{WorkerInfo, WorkerState};
 pub use handle::Task;
 pub use imap::Stream;
 pub use map::Chunked;
+pub use watch::TaskWatch;
 
 use std::sync::Arc;
 use std::time::Duration;

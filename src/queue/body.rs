@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::far::Far;
-use crate::channel::{Chain, Channel, ChannelError, Letter, Payload};
+use crate::channel::{Chain, Channel, ChannelError, Letter, Payload, Received};
 use crate::error::Error;
 use crate::id::{NodeNumber, ObjectId};
 use crate::mesh::Mesh;
@@ -183,12 +183,49 @@ impl Body {
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<(), Refused> {
         match self {
-            Body::Bounded(channel) if cargo.is_empty() => channel.send_with(len, deadline, fill).map(drop)?,
-            Body::Bounded(channel) => channel.post(&mut Letter::new(len, cargo, fill), deadline).map(drop)?,
+            Body::Bounded(channel) => {
+                let position = match cargo {
+                    [] => channel.send_with(len, deadline, fill)?,
+                    cargo => channel.post(&mut Letter::new(len, cargo, fill), deadline)?,
+                };
+                channel.count_sent(position, len);
+            }
             Body::Unbounded(chain) => chain.post(&mut Letter::new(len, cargo, fill))?,
             Body::Far(far) => far.put(len, deadline, fill)?,
         }
         Ok(())
+    }
+
+    /// The longest message that needs no block, if it is on this node.
+    pub(super) fn inline(&self) -> Option<usize> {
+        either!(self, one => Some(one.inline_capacity()), _far => None)
+    }
+
+    /// Sends messages that need no block and hold no handles, as many of `count` as go without waiting. Of message `n`,
+    /// `len` says how long it is and `fill` writes it. How many were sent, and why no more, if not for want of room.
+    pub(super) fn send_run(
+        &self,
+        count: usize,
+        len: impl Fn(usize) -> usize,
+        fill: impl Fn(usize, &mut [u8]),
+    ) -> (usize, Result<(), Refused>) {
+        match self {
+            Body::Bounded(channel) => match channel.send_run(count, len, fill) {
+                Ok(sent) => (sent, Ok(())),
+                Err(error) => (0, Err(error.into())),
+            },
+            Body::Unbounded(chain) => match chain.send_run(count, len, fill) {
+                Ok(sent) => (sent, Ok(())),
+                Err((sent, error)) => (sent, Err(error.into())),
+            },
+            // None of them needs no block: each goes on its own.
+            Body::Far(_) => (0, Ok(())),
+        }
+    }
+
+    /// Receives what is there, at most `most` messages, each into `take`, as long as that says so.
+    pub(super) fn receive_run(&self, most: usize, take: impl FnMut(Payload<'_>) -> bool) -> Received {
+        either!(self, one => one.receive_run(most, take), _far => Received { taken: 0, error: None })
     }
 
     /// Receives the next message into `take`, while which it is still in its slot.

@@ -225,6 +225,11 @@ impl<T, C: Codec<T>> Queue<T, C> {
 
     /// Takes a message out if there is one now.
     ///
+    /// A message that somebody is just putting holds up those behind it, since messages have an order. While one is under
+    /// way the answer may be [`Empty`](ErrorKind::Empty), though a later one is there already. In the same way a
+    /// message that is just being taken out may make [`try_put`](Queue::try_put) answer [`Full`](ErrorKind::Full). But for
+    /// that, all calls of all processes together are those of a plain queue (`tests/linear.rs`).
+    ///
     /// # Errors
     /// [`Empty`](ErrorKind::Empty), and those of [`get`](Queue::get).
     #[inline]

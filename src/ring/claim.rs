@@ -17,7 +17,7 @@ const LOOK_AHEAD: u64 = 16;
 const AHEAD: u64 = 4;
 
 /// What a look at one position tells a writer.
-enum Look {
+pub(super) enum Look {
     /// Free; the value its `writer` word must still have.
     Free(Word),
     /// What was written there one lap ago is not done yet.
@@ -69,7 +69,7 @@ impl<S: Store> Ring<S> {
     }
 
     #[inline]
-    fn look_to_write(&self, position: u64) -> Look {
+    pub(super) fn look_to_write(&self, position: u64) -> Look {
         // Acquire: pairs with the release in `look_ahead`; with it comes that the readers are done with the bytes.
         let known = Word::from(self.known.0.load(Ordering::Acquire)).position();
         if !(1..=self.capacity() as i64).contains(&distance(position, known))

@@ -13,7 +13,7 @@ use crate::prim::Ordering;
 const AHEAD: u64 = 4;
 
 /// What a look at one position tells a reader.
-enum Look {
+pub(super) enum Look {
     /// Published and not claimed; and whether it is void.
     Ready(bool),
     /// Not published.
@@ -96,7 +96,7 @@ impl<S: Store> Ring<S> {
     }
 
     #[inline]
-    fn look_to_read(&self, position: u64) -> Look {
+    pub(super) fn look_to_read(&self, position: u64) -> Look {
         let slot = self.slot(position);
         // SeqCst: pairs with the swap in `Writing::seal`. Acquire for the bytes; and one order with the sleepers'
         // count, so that a reader who goes to sleep on an empty ring is seen (wait/README.md).

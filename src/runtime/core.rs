@@ -10,9 +10,10 @@ use once_cell::sync::OnceCell;
 use super::events::{Event, Events, Subscribers};
 use super::place::Place;
 use super::start;
+use super::stats::Stats;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mesh::{Hub, Member, Mesh, MeshError};
-use crate::mm::{Memory, MemoryConfig};
+use crate::mm::{Memory, MemoryConfig, View};
 use crate::prim::{AtomicU8, Ordering};
 use crate::services::{self, Agent, Born, FarError, Names, Order, ServiceError};
 use crate::sys;
@@ -29,6 +30,8 @@ pub(crate) struct Core {
     /// Whether this is a rank that the others expect at the end.
     expected: AtomicU8,
     closed: AtomicU8,
+    /// The same memory once more, to read figures from; since somebody asked for some.
+    view: OnceCell<View>,
     subscribers: Subscribers,
     lingering: Mutex<VecDeque<(Instant, Box<dyn Send>)>>,
 }
@@ -108,6 +111,7 @@ impl Core {
             hub: Mutex::new(None),
             expected: AtomicU8::new(0),
             closed: AtomicU8::new(0),
+            view: OnceCell::new(),
             subscribers: Subscribers::default(),
             lingering: Mutex::default(),
         }
@@ -254,6 +258,18 @@ impl Core {
                 Error::new(ErrorKind::NodeLost, text)
             }
             (error, _) => error.into(),
+        }
+    }
+
+    /// Figures of the node.
+    pub(super) fn stats(&self) -> Stats {
+        let memory = self.memory.heap_stats();
+        match self.view.get_or_try_init(|| View::of(&self.memory)) {
+            Ok(view) => Stats::read(view, memory),
+            Err(error) => {
+                tracing::warn!(%error, "the memory cannot be mapped once more: no figures of processes and objects");
+                Stats::of_memory(memory)
+            }
         }
     }
 

@@ -12,7 +12,7 @@ mod stats;
 
 pub use config::Builder;
 pub use events::{Event, Events};
-pub use stats::{MemoryStats, Stats};
+pub use stats::{MemoryStats, ObjectKind, ObjectStats, ProcessPhase, ProcessStats, Stats};
 
 pub(crate) use self::core::{Core, adopt, current};
 
@@ -163,15 +163,25 @@ impl Runtime {
         self.core.subscribe()
     }
 
-    /// Figures of this node's shared memory, read directly from it.
+    /// Figures of this node's shared memory, of the job's processes and of all its objects, read directly from the
+    /// memory: no process is asked, and none is held up.
+    ///
+    /// [`observe`](crate::observe) reads the same from outside of the job.
     ///
     /// ```
-    /// let stats = dragon::init()?.stats();
+    /// let dragon = dragon::init()?;
+    /// let queue = dragon::Queue::<u64>::builder().capacity(8).name("figures").build()?;
+    /// queue.put_many([1, 2, 3])?;
+    /// queue.get()?;
+    /// let stats = dragon.stats();
     /// assert!(stats.memory.limit > stats.memory.in_use);
+    /// let figures = stats.object("figures").unwrap();
+    /// assert_eq!((figures.len, figures.capacity), (Some(2), Some(8)));
+    /// assert_eq!((figures.counters.puts, figures.counters.gets, figures.counters.bytes), (3, 1, 24));
     /// # Ok::<(), dragon::Error>(())
     /// ```
     pub fn stats(&self) -> Stats {
-        Stats::read(self.core.memory())
+        self.core.stats()
     }
 
     /// Ends the runtime now, whoever still holds on to it: waits until all ranks of the job have called it, then kills

@@ -42,6 +42,8 @@ pub(super) fn recover(memory: &Arc<Memory>, dead: ProcId) -> Repairs {
     let repairs = channel::repair(memory, dead);
     mark!("process.recovery.repaired");
     memory.end_recovery(dead);
+    mark!("process.recovery.over");
+    latch::tell_of_end(memory);
     for left in memory.processes().into_iter().filter(|entry| entry.state == ProcessState::Dead) {
         recover(memory, left.id);
     }

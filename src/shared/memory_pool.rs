@@ -2,11 +2,17 @@
 
 use std::ops::{Deref, DerefMut};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
 use crate::error::Result;
+use crate::id::ObjectId;
 use crate::mm::{self, PoolBlock};
 use crate::runtime;
 
 /// A named pool of shared memory of a fixed size, from which any process of the node allocates.
+///
+/// A handle is a value, as that of a [`Channel`](crate::Channel) is: put it into a task or a message. Who builds a type of
+/// their own from the two finds an example in `examples/histogram.rs`.
 ///
 /// Blocks have ids, by which other processes find them; freeing a block that another process allocated
 /// is legal. What a process held when it died is given back. A pool made with
@@ -121,6 +127,21 @@ impl MemoryPool {
     /// last process lets go of it. Idempotent.
     pub fn destroy(&self) {
         self.0.destroy();
+    }
+}
+
+impl Serialize for MemoryPool {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        mm::note(self.0.object());
+        self.0.object().id().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for MemoryPool {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<MemoryPool, D::Error> {
+        let id = ObjectId::deserialize(deserializer)?;
+        let core = runtime::current().map_err(de::Error::custom)?;
+        mm::MemoryPool::open_id(core.memory(), id).map(MemoryPool).map_err(de::Error::custom)
     }
 }
 

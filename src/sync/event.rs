@@ -8,6 +8,7 @@ use super::shared::{Shared, Sort};
 use crate::error::Result;
 use crate::latch;
 use crate::mm::Kind;
+use crate::select::{Door, Ready, Source};
 use crate::time::Deadline;
 
 enum OfEvent {}
@@ -93,6 +94,19 @@ impl Event {
     #[inline]
     fn latch(&self) -> latch::Event<'_> {
         latch::Event::in_words(self.0.words())
+    }
+}
+
+/// Ready while the flag is set. One that is set and cleared again while the selector sleeps may pass unnoticed.
+impl Source for Event {
+    fn door(&self) -> Door<'_> {
+        Door { cell: self.latch().cell(), ready: self }
+    }
+}
+
+impl Ready for Event {
+    fn is_ready(&self) -> bool {
+        self.is_set()
     }
 }
 
