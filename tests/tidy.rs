@@ -70,7 +70,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("select", &["wait", "error"]),
     ("shared", &["mm", "channel", "error", "runtime", "select"]),
     ("queue", &["mm", "wait", "channel", "names", "wire", "codec", "mesh", "services", "error", "runtime", "select"]),
-    ("sync", &["mm", "latch", "error", "runtime"]),
+    ("sync", &["mm", "latch", "mesh", "services", "error", "runtime"]),
     ("process", &["task", "services", "error", "runtime"]),
     ("group", &["proto", "task", "services", "error", "runtime", "process"]),
     ("pool", &["mm", "wait", "channel", "task", "wire", "services", "error", "runtime"]),

@@ -111,9 +111,10 @@ impl<'a> Lock<'a> {
 
     /// Takes the lock again as it was.
     pub(super) fn take_back(&self, who: Who, depth: u64) {
-        // Cannot be refused: this thread does not hold it and waits as long as it takes.
-        let _ = self.acquire(who, Deadline::Never);
-        self.depth.store(depth, Ordering::Relaxed); // Relaxed: see `take_again`
+        // Refused only if this thread waits for another who is gone: it does not hold it and waits as long as it takes.
+        if self.acquire(who, Deadline::Never).is_ok() {
+            self.depth.store(depth, Ordering::Relaxed); // Relaxed: see `take_again`
+        }
     }
 
     /// Says that what the lock guards may be half changed.

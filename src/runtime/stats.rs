@@ -35,6 +35,6 @@ impl Stats {
             committed: heap.committed,
             limit: heap.limit,
         };
-        Stats { memory: memory_stats, processes: memory.processes().len() }
+        Stats { memory: memory_stats, processes: memory.processes().iter().filter(|entry| entry.guest().is_none()).count() }
     }
 }
