@@ -7,7 +7,7 @@
 //! ```
 
 use super::who::{WHO, process};
-use super::{LINE, Refusal, Who, cell, line, wait};
+use super::{LINE, Refusal, Who, cell, line, stop, wait};
 use crate::id::ProcId;
 use crate::prim::{AtomicU64, Ordering};
 use crate::time::Deadline;
@@ -111,8 +111,9 @@ impl<'a> Lock<'a> {
 
     /// Takes the lock again as it was.
     pub(super) fn take_back(&self, who: Who, depth: u64) {
-        // Refused only if this thread waits for another who is gone: it does not hold it and waits as long as it takes.
-        if self.acquire(who, Deadline::Never).is_ok() {
+        // Refused only if this thread waits for another who is gone, and must not take anything for it: it does not hold the
+        // lock and waits as long as it takes.
+        if !stop::is_gone() && self.acquire(who, Deadline::Never).is_ok() {
             self.depth.store(depth, Ordering::Relaxed); // Relaxed: see `take_again`
         }
     }

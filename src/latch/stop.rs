@@ -30,6 +30,11 @@ pub(super) fn here() -> Option<Gone> {
     GONE.try_with(|gone| gone.borrow().clone()).ok().flatten()
 }
 
+/// Whether this thread waits for somebody who is gone.
+pub(super) fn is_gone() -> bool {
+    here().is_some_and(|gone| is_set(&gone))
+}
+
 pub(super) fn is_set(gone: &Gone) -> bool {
     // SeqCst: as all that is looked at before a sleep; set before the cells are healed.
     gone.load(Ordering::SeqCst)
