@@ -246,6 +246,9 @@ impl From<FarError> for Error {
                 Why::TooLarge => ErrorKind::TooLarge,
                 Why::OutOfMemory => ErrorKind::OutOfMemory,
                 Why::Taken => ErrorKind::Exists,
+                Why::Mine => ErrorKind::WouldDeadlock,
+                Why::Broken => ErrorKind::Broken,
+                Why::TooMany => ErrorKind::InvalidArgument,
                 Why::Unclear | Why::Other => ErrorKind::Io,
             },
         };

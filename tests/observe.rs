@@ -98,15 +98,15 @@ fn every_kind_of_object_is_seen_with_what_it_counted() {
         drop(rwlock.write().unwrap());
         semaphore.acquire().unwrap();
         barrier.wait().unwrap();
-        event.set();
-        event.clear();
-        condvar.notify_all();
-        value.set([7; 4]);
+        event.set().unwrap();
+        event.clear().unwrap();
+        condvar.notify_all().unwrap();
+        value.set([7; 4]).unwrap();
         drop(array.lock().unwrap());
         channel.send(b"bytes").unwrap();
     }
     semaphore.release(1).unwrap();
-    event.set();
+    event.set().unwrap();
     let (_held, _block) = (lock.lock().unwrap(), memory.alloc(1000).unwrap());
     let is = |kind, len, capacity, puts, gets| {
         let seen = only(&dragon, kind);

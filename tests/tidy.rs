@@ -84,7 +84,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("select", &["mm", "wait", "latch", "error", "runtime"]),
     ("shared", &["mm", "channel", "error", "runtime", "select"]),
     ("queue", &["mm", "wait", "channel", "names", "wire", "codec", "mesh", "services", "error", "runtime", "select"]),
-    ("sync", &["mm", "latch", "error", "runtime", "select"]),
+    ("sync", &["mm", "wait", "latch", "mesh", "services", "error", "runtime", "select"]),
     ("process", &["task", "services", "error", "runtime"]),
     ("group", &["proto", "task", "services", "error", "runtime", "process"]),
     ("pool", &["mm", "wait", "channel", "task", "wire", "services", "error", "runtime", "select"]),

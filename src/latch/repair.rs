@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Barrier, Condvar, Copies, Event, Lock, RwLock, Semaphore};
+use super::{Barrier, Condvar, Copies, Event, Lock, RwLock, Semaphore, cell};
 use crate::id::ProcId;
 use crate::mm::{Kind, Memory};
 use crate::prim::AtomicU64;
 
-const KINDS: [Kind; 8] =
+/// All kinds of objects that are made of latches.
+pub(crate) const KINDS: [Kind; 8] =
     [Kind::Lock, Kind::RwLock, Kind::Semaphore, Kind::Barrier, Kind::Event, Kind::Condvar, Kind::Value, Kind::Array];
 
 /// Mends every object of these kinds that `dead` had open. Nothing else can have been touched by it.
@@ -21,6 +22,17 @@ pub(crate) fn repair(memory: &Arc<Memory>, dead: ProcId) {
             mend(kind, object.words(), dead);
         }
         mark!("latch.repair.mended");
+    }
+}
+
+/// Wakes all who wait for something that `gone` has open: they look again, and whoever waits in its name gives up.
+pub(crate) fn rouse(memory: &Arc<Memory>, gone: ProcId) {
+    for (id, kind) in memory.objects_held_by(gone, &KINDS) {
+        let Ok(object) = memory.open_object(id, kind) else { continue };
+        cell(object.words(), 1).heal();
+        if kind == Kind::RwLock {
+            [2, 3].iter().for_each(|at| cell(object.words(), *at).heal());
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod backing;
 mod block;
 mod config;
 mod error;
+mod guests;
 mod handle;
 mod heap;
 mod holds;

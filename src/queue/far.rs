@@ -1,68 +1,34 @@
 //! A queue of another node, as the queues of this process see it.
 
 use std::ops::Deref;
-use std::sync::{Arc, Once};
-use std::thread;
-use std::time::Duration;
+use std::sync::Arc;
 
-use crate::prim::{AtomicBool, AtomicU64, Ordering};
+use crate::select::{SPELL, Watch};
 use crate::services::FarQueue;
 use crate::time::Deadline;
-use crate::wait::{CELL_WORDS, WaitCell};
-
-/// How long one question at the home of a queue waits for a message.
-const SPELL: Duration = Duration::from_secs(1);
-/// How often a message that nobody takes is looked at.
-const PAUSE: Duration = Duration::from_millis(2);
-
-/// A place of this process to sleep at.
-#[repr(align(64))]
-struct Words([AtomicU64; CELL_WORDS]);
+use crate::wait::WaitCell;
 
 /// A queue of another node, and where those of this process sleep who wait for it among other things.
 pub(super) struct Far {
     queue: FarQueue,
-    words: Words,
-    ready: Arc<AtomicBool>,
-    watched: Once,
+    watch: Watch,
 }
 
 impl Far {
     pub(super) fn new(queue: FarQueue) -> Arc<Far> {
-        let words = Words([const { AtomicU64::new(0) }; CELL_WORDS]);
-        Arc::new(Far { queue, words, ready: Arc::default(), watched: Once::new() })
+        Arc::new(Far { queue, watch: Watch::new() })
     }
 
-    /// Where a selector sleeps for it. From the first time on, a thread asks the queue's home for messages.
+    /// Where a selector sleeps for it.
     pub(super) fn cell(self: &Arc<Self>) -> &WaitCell {
-        self.watched.call_once(|| {
-            let far = Arc::downgrade(self);
-            let watch = move || {
-                while let Some(far) = far.upgrade() {
-                    let ready = far.queue.poll(Deadline::after(SPELL)).unwrap_or(true);
-                    far.ready.store(ready, Ordering::SeqCst); // pairs with the look of a selector that has registered
-                    if ready {
-                        far.here().notify_all();
-                        drop(far);
-                        thread::park_timeout(PAUSE);
-                    }
-                }
-            };
-            if let Err(error) = thread::Builder::new().name("dragon-far".into()).spawn(watch) {
-                tracing::error!(%error, "no thread to wait for a queue of another node: a selector looks at it all the time");
-                self.ready.store(true, Ordering::SeqCst); // as above
-            }
-        });
-        self.here()
+        // A home that is lost is ready: to take from it says so at once.
+        let ask = |far: &Far| far.queue.poll(Deadline::after(SPELL)).unwrap_or(true);
+        self.watch.cell(self, |far| &far.watch, ask)
     }
 
     /// Whether the home said lately that there is something to take.
     pub(super) fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::SeqCst) // pairs with the store in `cell`
-    }
-
-    fn here(&self) -> &WaitCell {
-        WaitCell::in_words(&self.words.0)
+        self.watch.is_ready()
     }
 }
 

@@ -12,10 +12,11 @@ use super::place::Place;
 use super::start;
 use super::stats::Stats;
 use crate::error::{Error, ErrorKind, Result};
+use crate::id::{NodeNumber, ObjectId};
 use crate::mesh::{Hub, Member, Mesh, MeshError};
-use crate::mm::{Memory, MemoryConfig, View};
+use crate::mm::{Kind, Memory, MemoryConfig, View};
 use crate::prim::{AtomicU8, Ordering};
-use crate::services::{self, Agent, Born, FarError, Names, Order, ServiceError};
+use crate::services::{self, Agent, Born, Ended, FarError, FarObject, Names, Order, ServiceError, Travels};
 use crate::sys;
 use crate::time::now;
 
@@ -34,6 +35,7 @@ pub(crate) struct Core {
     view: OnceCell<View>,
     subscribers: Subscribers,
     lingering: Mutex<VecDeque<(Instant, Box<dyn Send>)>>,
+    travels: Travels,
 }
 
 /// How long a handle may be on its way to another node.
@@ -114,6 +116,7 @@ impl Core {
             view: OnceCell::new(),
             subscribers: Subscribers::default(),
             lingering: Mutex::default(),
+            travels: Travels::default(),
         }
     }
 
@@ -182,7 +185,10 @@ impl Core {
         if self.is_closed() {
             return Err(ServiceError::Stopped.into());
         }
-        let agent = self.agent.get_or_try_init(|| Agent::start(self.memory.clone(), Vec::new()))?;
+        let start = || -> Result<Agent> {
+            Ok(Agent::start(self.memory.clone(), Vec::new(), tell_of_ends(self.mesh()?, self.place.nodes()))?)
+        };
+        let agent = self.agent.get_or_try_init(start)?;
         Ok(agent.spawn(orders)?)
     }
 
@@ -191,6 +197,13 @@ impl Core {
         let leader = self.place.charter.as_ref().and_then(|chartered| chartered.charter.nodes.first().copied());
         let mesh = self.mesh()?.filter(|_| self.place.nodes() > 1);
         Ok(mesh.zip(leader).map(|(mesh, leader)| Names::new(mesh, leader)))
+    }
+
+    /// Opens an object whose home is another node.
+    pub(crate) fn open_far(&self, home: NodeNumber, id: ObjectId, kind: Kind) -> Result<FarObject> {
+        let none = || Error::new(ErrorKind::NotFound, format!("there is no node {home} in this job"));
+        let mesh = self.mesh()?.ok_or_else(none)?;
+        Ok(FarObject::open(mesh, &self.memory, &self.travels, (home, id, kind))?)
     }
 
     /// Keeps what is on its way to another node, until that has surely said that it holds it.
@@ -281,6 +294,24 @@ impl Core {
     pub(crate) fn tell(&self, event: Event) {
         self.subscribers.tell(event);
     }
+}
+
+/// Says to other nodes, by way of this one's host, which processes have ended.
+pub(super) fn tell_of_ends(mesh: Option<&Mesh>, nodes: u32) -> Ended {
+    let Some(mesh) = mesh.filter(|_| nodes > 1).cloned() else { return Box::new(|_, _| ()) };
+    Box::new(move |process, incarnation| {
+        let mesh = mesh.clone();
+        let tell = move || {
+            // Without a hub nobody of this node holds anything elsewhere any more.
+            if let Err(error) = services::tell_end(&mesh, process, incarnation) {
+                tracing::debug!(%error, "other nodes do not hear that a process has ended");
+            }
+        };
+        // On a thread of its own: the hub may be what has ended, which is seen only by who is not waiting for it.
+        if let Err(error) = thread::Builder::new().name("dragon-end".into()).spawn(tell) {
+            tracing::error!(%error, "no thread to tell other nodes that a process has ended: what it held there stays held");
+        }
+    })
 }
 
 impl Drop for Core {

@@ -17,7 +17,7 @@ use std::thread;
 
 use serde::{Deserialize, Serialize};
 
-use super::core::{Core, HubThreads, Ties};
+use super::core::{Core, HubThreads, Ties, tell_of_ends};
 use super::events::Event;
 use super::place::{Charter, Chartered, Place};
 use crate::bootstrap::{self, BootstrapError, JoinConfig, NodeShare, Plan, Process, World};
@@ -182,7 +182,7 @@ fn finish_head(
     let relay = thread::Builder::new().name("dragon-relay".into()).spawn(move || relayed.relay());
     let relay = relay.map_err(|error| Error::with_source(ErrorKind::ResourceLimit, "no thread for calls", error))?;
     let watched = watch(&core, world, share, move |rank, how| host.rank_is_gone(rank, how));
-    let agent = Agent::start(memory, watched)?;
+    let agent = Agent::start(memory, watched, tell_of_ends(core.mesh()?, core.place().nodes()))?;
     core.tie(Ties { agent, hub: Some(HubThreads { hub, threads: vec![relay] }) });
     world.barrier()?;
     Ok(core)
@@ -205,7 +205,8 @@ fn finish_member(
             member.hub_is_gone();
         }
     });
-    core.tie(Ties { agent: Agent::start(memory, watched)?, hub: None });
+    let agent = Agent::start(memory, watched, tell_of_ends(core.mesh()?, core.place().nodes()))?;
+    core.tie(Ties { agent, hub: None });
     world.barrier()?;
     Ok(core)
 }

@@ -46,6 +46,9 @@ pub(crate) struct Watched {
     pub(crate) ended: Box<dyn FnOnce() + Send>,
 }
 
+/// Hears of processes of this node that have ended, before what they held is repaired. Must not wait.
+pub(crate) type Ended = Box<dyn Fn(ProcId, u32) + Send>;
+
 enum Command {
     Start { orders: Vec<Order>, reply: Sender<Result<Vec<Born>, ServiceError>> },
     Stop,
@@ -60,11 +63,11 @@ pub(crate) struct Agent {
 
 impl Agent {
     /// Starts the thread.
-    pub(crate) fn start(memory: Arc<Memory>, watched: Vec<Watched>) -> Result<Agent, ServiceError> {
+    pub(crate) fn start(memory: Arc<Memory>, watched: Vec<Watched>, tell: Ended) -> Result<Agent, ServiceError> {
         let bell = Arc::new(Bell::new().map_err(|e| ServiceError::spawn("the agent's bell (eventfd)", e))?);
         let (commands, orders) = unbounded();
         let (living, orphans) = (Vec::new(), Vec::new());
-        let shell = Shell { memory, commands: orders, bell: bell.clone(), watched, living, started: 0, orphans };
+        let shell = Shell { memory, commands: orders, bell: bell.clone(), watched, living, started: 0, orphans, tell };
         let thread = thread::Builder::new()
             .name("dragon-agent".into())
             .spawn(move || shell.run())
@@ -110,6 +113,7 @@ struct Shell {
     /// Children ever started.
     started: u64,
     orphans: Vec<(Orphan, OwnedFd)>,
+    tell: Ended,
 }
 
 impl Shell {
@@ -203,7 +207,7 @@ impl Shell {
                 None => drop(self.bury(orphan.process)),
             }
         }
-        recover(&self.memory, dead)
+        recover(&self.memory, dead, &*self.tell)
     }
 
     fn end_silently(&mut self, mut child: Living) {

@@ -12,8 +12,8 @@ mod recover;
 mod spawn;
 mod threads;
 
-pub(crate) use agent::{Agent, ChildEnd, Watched};
+pub(crate) use agent::{Agent, ChildEnd, Ended, Watched};
 pub(crate) use error::ServiceError;
-pub(crate) use far::{FarError, FarQueue, Names, Why};
+pub(crate) use far::{FarError, FarObject, FarQueue, Names, SyncOp, Travels, Why, tell_end};
 pub(crate) use host::{Host, Loss, Seat, finish};
 pub(crate) use spawn::{Born, Order, read_argument};

@@ -38,13 +38,12 @@
 //!     },
 //!     1..=100,
 //! )?;
-//! assert_eq!(total.to_vec(), [5050, 100]);
+//! assert_eq!(total.to_vec()?, [5050, 100]);
 //! # Ok::<(), dragon::Error>(())
 //! ```
 
 mod array;
 mod barrier;
-mod bytes;
 mod condvar;
 mod event;
 mod lock;

@@ -6,9 +6,14 @@ pub(super) mod words;
 
 mod names;
 mod queue;
+mod sync;
+pub(super) mod sync_words;
 
 pub(crate) use names::Names;
 pub(crate) use queue::FarQueue;
+pub(in crate::services) use sync::encode as encode_guest;
+pub(crate) use sync::{FarObject, Travels, tell_end};
+pub(crate) use sync_words::SyncOp;
 pub(crate) use words::{FarError, Why};
 
 use crate::mesh::Reply;

@@ -14,6 +14,10 @@ pub(in crate::services) const WORLD: Service = 1;
 pub(in crate::services) const QUEUE: Service = 2;
 /// Names of the whole job: asked of the leader's node.
 pub(in crate::services) const NAMES: Service = 3;
+/// Locks, barriers, values and their like whose home is the node that is called.
+pub(in crate::services) const SYNC: Service = 20;
+/// Processes that use objects of other nodes, and their end.
+pub(in crate::services) const GUEST: Service = 21;
 
 /// Why the other node refused: the status of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +38,16 @@ pub(crate) enum Why {
     /// The call itself made no sense.
     Unclear = 10,
     Other = 11,
+    /// The caller holds it and would wait for itself.
+    Mine = 12,
+    /// The barrier is broken.
+    Broken = 13,
+    /// More than can be counted, or than was agreed.
+    TooMany = 14,
 }
 
 impl Why {
-    const ALL: [Why; 11] = [
+    const ALL: [Why; 14] = [
         Why::Full,
         Why::Empty,
         Why::TimedOut,
@@ -49,6 +59,9 @@ impl Why {
         Why::Taken,
         Why::Unclear,
         Why::Other,
+        Why::Mine,
+        Why::Broken,
+        Why::TooMany,
     ];
 
     /// `None`: nothing was refused.
@@ -128,18 +141,27 @@ pub(in crate::services) struct QueueHead {
 
 impl QueueHead {
     pub(super) fn new(queue: ObjectId, op: QueueOp, deadline: Deadline) -> QueueHead {
-        let patience = match deadline.left() {
-            None => u64::MAX,
-            Some(left) => u64::try_from(left.as_nanos()).unwrap_or(u64::MAX),
-        };
-        QueueHead { queue: queue.to_word(), patience, op: op as u32, spare: 0 }
+        QueueHead { queue: queue.to_word(), patience: patience_of(deadline), op: op as u32, spare: 0 }
     }
 
     pub(in crate::services) fn deadline(&self) -> Deadline {
-        match self.patience {
-            u64::MAX => Deadline::Never,
-            nanoseconds => Deadline::after(std::time::Duration::from_nanos(nanoseconds)),
-        }
+        deadline_of(self.patience)
+    }
+}
+
+/// How long to wait, in nanoseconds: 0 is not at all, all ones is for ever. Clocks of two nodes do not agree on times.
+pub(super) fn patience_of(deadline: Deadline) -> u64 {
+    match deadline.left() {
+        None => u64::MAX,
+        Some(left) => u64::try_from(left.as_nanos()).unwrap_or(u64::MAX),
+    }
+}
+
+pub(super) fn deadline_of(patience: u64) -> Deadline {
+    match patience {
+        0 => Deadline::Now,
+        u64::MAX => Deadline::Never,
+        nanoseconds => Deadline::after(std::time::Duration::from_nanos(nanoseconds)),
     }
 }
 

@@ -3,17 +3,21 @@
 //! What can be answered at once is answered on the thread that brought the call; what may wait gets a thread of its
 //! own for as long as it waits (`services/threads.rs`).
 
+mod guests;
+mod latches;
 mod names;
 mod queues;
+mod sync;
 mod world;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::guests::Guests;
 use self::names::Registry;
 use self::queues::Queues;
 use self::world::World;
 pub(crate) use self::world::{Loss, finish};
-use super::far::words::{NAMES, QUEUE, WORLD, Why};
+use super::far::words::{GUEST, NAMES, QUEUE, SYNC, WORLD, Why};
 use super::threads::Threads;
 use crate::id::NodeNumber;
 use crate::mesh::{Answer, Hub, Mesh, Request, Server};
@@ -60,6 +64,7 @@ struct Inner {
     world: World,
     queues: Queues,
     names: Registry,
+    guests: Guests,
 }
 
 /// The server of a node's hub.
@@ -76,7 +81,8 @@ impl Host {
     ) -> Host {
         let world = World::new(&seat, Box::new(tell));
         let (queues, names) = (Queues::new(memory.clone()), Registry::default());
-        let inner = Inner { hub: hub.clone(), seat, threads: Threads::new(), world, queues, names };
+        let guests = Guests::new(memory.clone());
+        let inner = Inner { hub: hub.clone(), seat, threads: Threads::new(), world, queues, names, guests };
         let host = Host(Arc::new(inner));
         hub.set_server(Arc::new(host.clone()));
         host
@@ -100,6 +106,8 @@ impl Server for Host {
             WORLD => self.0.world.serve(&self.0, &request, answer),
             QUEUE => self.0.queues.serve(&self.0.threads, request, answer),
             NAMES => self.0.names.serve(&request, answer),
+            SYNC => sync::serve(&self.0.guests, self.0.hub.me(), &self.0.threads, &request, answer),
+            GUEST => self.0.guests.serve(&self.0, &request, answer),
             other => {
                 let (node, process) = (request.from, request.process.0);
                 tracing::error!(node, process, service = other, "a call that nobody serves");
@@ -110,6 +118,7 @@ impl Server for Host {
 
     fn lost(&self, node: NodeNumber, why: &str) {
         self.0.queues.lost(node);
+        self.0.guests.lost(node);
         self.0.world.node_is_gone(&self.0, node, why);
     }
 }
