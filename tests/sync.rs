@@ -230,7 +230,9 @@ struct Point {
 fn trip<T: Pod + PartialEq + std::fmt::Debug>(pool: &Pool, first: T, second: T) {
     let value = Value::new(first).unwrap();
     for _ in 0..5 {
-        let swap = |(value, seen, next): (Value<T>, Value<T>, Value<T>)| seen.set(value.replace(next.get().unwrap()).unwrap()).unwrap();
+        let swap = |(value, seen, next): (Value<T>, Value<T>, Value<T>)| {
+            seen.set(value.replace(next.get().unwrap()).unwrap()).unwrap()
+        };
         let (seen, next) = (Value::new(second).unwrap(), Value::new(second).unwrap());
         pool.submit(swap, (value.clone(), seen.clone(), next.clone())).unwrap().get().unwrap();
         assert_eq!((seen.get().unwrap(), value.get().unwrap()), (first, second));
@@ -266,12 +268,13 @@ fn case_85_no_change_of_a_value_is_lost_and_no_half_of_one_is_seen() {
     let point = Value::new(Point { x: 0.0, y: 0.0, hits: 0 }).unwrap();
     let hit = |point: &Value<Point>, _: u32| {
         for _ in 0..2_000 {
-            point.update(|point| {
-                point.x += 1.0;
-                point.y -= 1.0;
-                point.hits += 1;
-            })
-            .unwrap();
+            point
+                .update(|point| {
+                    point.x += 1.0;
+                    point.y -= 1.0;
+                    point.hits += 1;
+                })
+                .unwrap();
             let seen = point.get().unwrap();
             assert!(seen.x + seen.y == 0.0 && seen.x == seen.hits as f64, "{seen:?}");
         }
@@ -307,7 +310,8 @@ fn case_85_arrays_are_read_and_written_in_place() {
     assert!(points.to_vec().unwrap().iter().all(|point| point.hits == 1_000));
     let large: Vec<u32> = (0..3_000_000).collect();
     let array = Array::from_slice(&large).unwrap();
-    let sum = pool.submit(|a: Array<u32>| a.to_vec().unwrap().iter().map(|&n| u64::from(n)).sum::<u64>(), array.clone());
+    let sum =
+        pool.submit(|a: Array<u32>| a.to_vec().unwrap().iter().map(|&n| u64::from(n)).sum::<u64>(), array.clone());
     assert_eq!(sum.unwrap().get().unwrap(), 2_999_999 * 3_000_000 / 2);
     assert_eq!(array.read(1_000_001..1_000_004).unwrap(), [1_000_001, 1_000_002, 1_000_003]);
     let outside = [

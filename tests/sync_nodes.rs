@@ -401,7 +401,8 @@ fn who_waits_for_a_change_is_told_of_it_from_another_node() {
 fn changes(dragon: &Runtime) {
     const EACH: i64 = 50;
     type Shared = (Lock, Condvar, Value<i64>, Barrier);
-    let made = || (Lock::recursive().unwrap(), Condvar::new().unwrap(), Value::new(0).unwrap(), Barrier::new(4).unwrap());
+    let made =
+        || (Lock::recursive().unwrap(), Condvar::new().unwrap(), Value::new(0).unwrap(), Barrier::new(4).unwrap());
     let (lock, changed, stock, all): Shared = share(dragon, 1, "changes", made);
     if dragon.rank() < 2 {
         for _ in 0..EACH {
@@ -596,7 +597,7 @@ fn lost_holder(dragon: &Runtime) {
     if dragon.rank() == 1 {
         take(&held);
         taken.set().unwrap();
-        // Not before the others wait, some of them.
+        // A time in which the others may begin to wait; that they do is not needed.
         thread::sleep(milliseconds(50));
         std::process::abort();
     }
@@ -614,6 +615,7 @@ fn lost_home(dragon: &Runtime) {
     let (lock, event, value, coming) = share(dragon, 1, "lost home", made);
     if dragon.rank() == 1 {
         (0..2).for_each(|_| coming.acquire().unwrap());
+        // A time in which the others may begin to wait; that they do is not needed.
         thread::sleep(milliseconds(50));
         std::process::abort();
     }
@@ -622,7 +624,10 @@ fn lost_home(dragon: &Runtime) {
     assert_eq!(kind(event.wait()), ErrorKind::NodeLost);
     let error = value.get().unwrap_err();
     assert!(error.kind() == ErrorKind::NodeLost && error.to_string().contains("value"), "{error}");
-    assert_eq!((kind(event.set()), kind(value.set(1)), kind(lock.try_lock())), (ErrorKind::NodeLost, ErrorKind::NodeLost, ErrorKind::NodeLost));
+    assert_eq!(
+        (kind(event.set()), kind(value.set(1)), kind(lock.try_lock())),
+        (ErrorKind::NodeLost, ErrorKind::NodeLost, ErrorKind::NodeLost)
+    );
     assert!(!lock.is_locked() && !event.is_set(), "of a lost node nothing can be seen");
     drop(guard);
 }

@@ -35,6 +35,9 @@ impl Stats {
             committed: heap.committed,
             limit: heap.limit,
         };
-        Stats { memory: memory_stats, processes: memory.processes().iter().filter(|entry| entry.guest().is_none()).count() }
+        Stats {
+            memory: memory_stats,
+            processes: memory.processes().iter().filter(|entry| entry.guest().is_none()).count(),
+        }
     }
 }

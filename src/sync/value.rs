@@ -97,7 +97,9 @@ impl<T: Pod> Value<T> {
     pub fn get(&self) -> Result<T> {
         match self.shared.site() {
             // Acquire: pairs with `bytes::change`.
-            Site::Near(words) if Self::IS_SMALL => Ok(bytes::value(&small(words).load(Ordering::Acquire).to_ne_bytes())),
+            Site::Near(words) if Self::IS_SMALL => {
+                Ok(bytes::value(&small(words).load(Ordering::Acquire).to_ne_bytes()))
+            }
             Site::Near(words) => Ok(read(words).0),
             Site::Far(far) => self.get_far(far),
         }

@@ -96,13 +96,7 @@ impl FarObject {
     }
 
     /// Does it, waiting at its home if need be.
-    pub(crate) fn ask(
-        &self,
-        op: SyncOp,
-        words: [u64; 2],
-        deadline: Deadline,
-        bytes: &[u8],
-    ) -> Result<Body, FarError> {
+    pub(crate) fn ask(&self, op: SyncOp, words: [u64; 2], deadline: Deadline, bytes: &[u8]) -> Result<Body, FarError> {
         let thread = Who::here(ProcId::NONE).thread;
         let mut head = SyncHead { op: op as u16, words, thread, ..self.head };
         head.wait(deadline);

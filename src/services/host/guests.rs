@@ -66,7 +66,9 @@ impl Guests {
                 self.goes(request.process, incarnation, to);
                 answer.send(0, &[]);
             }
-            Ok(GuestCall::Ended { process, incarnation }) if here => self.ended_here(host, ProcId(process), incarnation),
+            Ok(GuestCall::Ended { process, incarnation }) if here => {
+                self.ended_here(host, ProcId(process), incarnation)
+            }
             Ok(GuestCall::Ended { process, incarnation }) => {
                 self.ended_there((request.from, ProcId(process)), incarnation);
             }
@@ -127,7 +129,13 @@ impl Guests {
     }
 
     /// Opens an object in the name of a process of another node.
-    pub(super) fn hold(&self, request: &Request, head: &SyncHead, id: ObjectId, kind: Kind) -> Result<Object, MemError> {
+    pub(super) fn hold(
+        &self,
+        request: &Request,
+        head: &SyncHead,
+        id: ObjectId,
+        kind: Kind,
+    ) -> Result<Object, MemError> {
         let object = self.memory.open_object(id, kind)?;
         let (whence, incarnation) = ((request.from, request.process), head.incarnation);
         let mut book = lock(&self.book);

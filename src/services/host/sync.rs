@@ -126,9 +126,7 @@ fn hold(guests: &Guests, request: &Request, head: &SyncHead, (id, kind): (Object
             let row = Row::in_words(object.words());
             let facts = match kind {
                 Kind::Value => SyncFacts { mark: row.mark(), size: row.size() as u64, length: 0 },
-                Kind::Array => {
-                    SyncFacts { mark: row.mark(), size: row.size() as u64, length: row.length() as u64 }
-                }
+                Kind::Array => SyncFacts { mark: row.mark(), size: row.size() as u64, length: row.length() as u64 },
                 _ => SyncFacts::default(),
             };
             answer.send(0, bytemuck::bytes_of(&facts));
