@@ -597,7 +597,7 @@ fn lost_holder(dragon: &Runtime) {
     if dragon.rank() == 1 {
         take(&held);
         taken.set().unwrap();
-        // Not before the others wait, some of them.
+        // A time in which the others may begin to wait; that they do is not needed.
         thread::sleep(milliseconds(50));
         std::process::abort();
     }
@@ -615,6 +615,7 @@ fn lost_home(dragon: &Runtime) {
     let (lock, event, value, coming) = share(dragon, 1, "lost home", made);
     if dragon.rank() == 1 {
         (0..2).for_each(|_| coming.acquire().unwrap());
+        // A time in which the others may begin to wait; that they do is not needed.
         thread::sleep(milliseconds(50));
         std::process::abort();
     }

@@ -36,6 +36,6 @@ pub(super) fn is_gone() -> bool {
 }
 
 pub(super) fn is_set(gone: &Gone) -> bool {
-    // SeqCst: as all that is looked at before a sleep; set before the cells are healed.
+    // SeqCst: pairs with the store of whoever sees the end, who heals the cells after it.
     gone.load(Ordering::SeqCst)
 }

@@ -188,7 +188,7 @@ pub(super) fn guard<S: Sort>(shared: &Shared<S>, deadline: Deadline) -> Result<L
             }
         }
         Site::Far(far) => {
-            shared.ask(far, SyncOp::Acquire, [0; 2], deadline, &[])?;
+            shared.ask(far, SyncOp::Take, [0; 2], deadline, &[])?;
             Held::Far(far)
         }
     };
@@ -269,7 +269,7 @@ impl Drop for LockGuard<'_> {
                 }
                 latch.release();
             }
-            Held::Far(far) => give_back(far, SyncOp::Release, poison),
+            Held::Far(far) => give_back(far, SyncOp::Give, poison),
         }
     }
 }

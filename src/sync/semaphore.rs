@@ -95,7 +95,7 @@ impl Semaphore {
                 let refused = |refusal| self.0.refused(refusal, deadline, || "nobody gave a permit".into());
                 latch::Semaphore::in_words(words).acquire(deadline).map_err(refused)
             }
-            Site::Far(far) => self.0.ask(far, SyncOp::Acquire, [0; 2], deadline, &[]).map(drop),
+            Site::Far(far) => self.0.ask(far, SyncOp::Take, [0; 2], deadline, &[]).map(drop),
         }
     }
 
@@ -108,7 +108,7 @@ impl Semaphore {
         let latch = match self.0.site() {
             Site::Near(words) => latch::Semaphore::in_words(words),
             // A time that never passes: a refusal says why.
-            Site::Far(far) => return self.0.ask(far, SyncOp::Release, [n, 0], Deadline::Never, &[]).map(drop),
+            Site::Far(far) => return self.0.ask(far, SyncOp::Give, [n, 0], Deadline::Never, &[]).map(drop),
         };
         let state = || format!("{} are there, at most {} may be, and {n} were given", latch.permits(), latch.most());
         latch.release(n).map_err(|refusal| self.0.refused(refusal, Deadline::Now, state))

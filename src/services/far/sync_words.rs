@@ -18,9 +18,9 @@ pub(crate) enum SyncOp {
     /// What people want to know about it, in four numbers.
     Figures = 3,
     /// Takes a lock (also an array's), or a permit.
-    Acquire = 4,
+    Take = 4,
     /// Gives a lock back, poisoned if the first word is not 0; or as many permits as that word says.
-    Release = 5,
+    Give = 5,
     ClearPoison = 6,
     Read = 7,
     Leave = 8,
@@ -54,8 +54,8 @@ impl SyncOp {
             Hold,
             LetGo,
             Figures,
-            Acquire,
-            Release,
+            Take,
+            Give,
             ClearPoison,
             Read,
             Leave,

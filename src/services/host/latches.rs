@@ -47,8 +47,8 @@ pub(super) fn perform(call: &Call, deadline: Deadline) -> Done {
 fn lock(call: &Call, deadline: Deadline) -> Done {
     let lock = Lock::in_words(call.words());
     match call.op {
-        SyncOp::Acquire => lock.acquire(call.who(), deadline)?,
-        SyncOp::Release => return release(lock, call, || lock.release()),
+        SyncOp::Take => lock.acquire(call.who(), deadline)?,
+        SyncOp::Give => return release(lock, call, || lock.release()),
         SyncOp::ClearPoison => lock.clear_poison(),
         _ => return Err(STRANGE),
     }
@@ -83,8 +83,8 @@ fn rwlock(call: &Call, deadline: Deadline) -> Done {
 fn semaphore(call: &Call, deadline: Deadline) -> Done {
     let semaphore = Semaphore::in_words(call.words());
     match call.op {
-        SyncOp::Acquire => semaphore.acquire(deadline)?,
-        SyncOp::Release => semaphore.release(call.word[0])?,
+        SyncOp::Take => semaphore.acquire(deadline)?,
+        SyncOp::Give => semaphore.release(call.word[0])?,
         _ => return Err(STRANGE),
     }
     NOTHING
@@ -204,7 +204,7 @@ fn array(call: &Call, deadline: Deadline) -> Done {
     let at = usize::try_from(call.word[0]).unwrap_or(usize::MAX);
     let fits = |len: usize| at.checked_add(len).is_some_and(|end| end <= all);
     match call.op {
-        SyncOp::Acquire | SyncOp::Release | SyncOp::ClearPoison => lock(call, deadline),
+        SyncOp::Take | SyncOp::Give | SyncOp::ClearPoison => lock(call, deadline),
         SyncOp::Get => {
             let len = usize::try_from(call.word[1]).unwrap_or(usize::MAX);
             if !fits(len) {
