@@ -36,6 +36,9 @@ const LOOKS: usize = 16;
 /// While awake, one look in so many is at everything.
 const QUICK_LOOKS: usize = 8;
 
+/// Polls that may go by an old clock: asking costs a tenth of a poll.
+const STALE: u32 = 8;
+
 /// How often a poller looks whether senders have gone before it insists.
 const GIVE_WAY: usize = 200;
 
@@ -56,6 +59,10 @@ struct Core {
     sink: Box<dyn Sink>,
     /// Calls and waits so far: tells the background whether anybody is about.
     activity: u64,
+    /// The time, as of the last poll that asked for it.
+    now: Instant,
+    /// Polls since then.
+    since: u32,
 }
 
 /// A place to sleep for those who do not have the seat.
@@ -109,7 +116,7 @@ impl Driver {
         let bell = Bell::new().map_err(TransportError::io("make a bell (eventfd)"))?;
         epoll.add(&bell, BELL, Interest::READ).map_err(TransportError::io("watch a bell (epoll)"))?;
         Ok(Driver {
-            core: Mutex::new(Core { engine, sink, activity: 0 }),
+            core: Mutex::new(Core { engine, sink, activity: 0, now: time::now(), since: 0 }),
             wanted: AtomicU32::new(0),
             seat: AtomicU32::new(0),
             patience: Mutex::new(Patience::new()),
@@ -236,7 +243,7 @@ impl Driver {
         {
             return Ok(found);
         }
-        self.sleep_until(deadline, polled, ready)
+        self.sleep_until(deadline, ready)
     }
 
     fn begin_drive(&self) -> Polled {
@@ -249,11 +256,11 @@ impl Driver {
     fn sleep_until<T>(
         &self,
         deadline: Deadline,
-        mut polled: Polled,
         ready: &mut impl FnMut() -> Option<T>,
     ) -> Result<T, TimedOut> {
         let began = unpoisoned(&self.patience).begin_sleep();
         let found = loop {
+            let polled = self.poll(Look::Around);
             if let Some(found) = ready() {
                 break Ok(found);
             }
@@ -263,7 +270,6 @@ impl Driver {
             if polled.events == 0 {
                 self.sleep(earlier(deadline, polled.due), polled.now);
             }
-            polled = self.poll(Look::Around);
         };
         unpoisoned(&self.patience).end_sleep(began);
         found
@@ -295,13 +301,18 @@ impl Driver {
 
     #[inline]
     fn poll_core(&self, mut core: MutexGuard<'_, Core>, look: Look) -> Polled {
-        let now = time::now();
-        let Core { engine, sink, .. } = &mut *core;
+        let Core { engine, sink, now, since, .. } = &mut *core;
+        *since += 1;
+        if look == Look::Around || *since >= STALE {
+            (*now, *since) = (time::now(), 0);
+        }
+        let now = *now;
         let events = engine.poll(now, look, &mut **sink);
         if events > 0 {
             sink.settled(&mut **engine);
         }
-        let due = engine.poll_by();
+        // Only who has looked around goes to sleep.
+        let due = if look == Look::Around { engine.poll_by() } else { None };
         drop(core);
         if events > 0 {
             self.cell().notify_all();

@@ -93,6 +93,18 @@ fn give(pipe: &mut Pipe, pieces: &[IoSlice<'_>]) -> Result<Option<usize>, Broken
     }
 }
 
+/// Gives the kernel what is next. Returns what it took, and of how much.
+#[inline]
+fn give_next(outbox: &Outbox, pipe: &mut Pipe) -> Result<(usize, usize), Broken> {
+    if let Some(piece) = outbox.next_piece() {
+        return Ok((give(pipe, &[IoSlice::new(piece)])?.unwrap_or(0), piece.len()));
+    }
+    let mut pieces = [IoSlice::new(&[]); PIECES];
+    let used = outbox.next_pieces(&mut pieces);
+    let offered = pieces[..used].iter().map(|piece| piece.len()).sum();
+    Ok((give(pipe, &pieces[..used])?.unwrap_or(0), offered))
+}
+
 /// False: there is no room for what is sealed already.
 #[inline]
 fn flush(pipe: &mut Pipe) -> Result<bool, Broken> {
@@ -222,12 +234,9 @@ impl Lane {
     pub(super) fn write(&mut self, epoll: &Epoll) -> Result<(), Broken> {
         let Link::Open(connection) = &mut self.link else { return Ok(()) };
         let room = flush(&mut connection.pipe)? && connection.write_tail()?;
-        let most = self.outbox.sent() + WRITE_MOST as u64;
+        let most = self.outbox.sent() + WRITE_MOST;
         while room && self.outbox.unsent() > 0 && self.outbox.sent() < most && connection.pipe.is_flushed() {
-            let mut pieces = [IoSlice::new(&[]); PIECES];
-            let used = self.outbox.next_pieces(&mut pieces);
-            let offered: usize = pieces[..used].iter().map(|piece| piece.len()).sum();
-            let taken = give(&mut connection.pipe, &pieces[..used])?.unwrap_or(0);
+            let (taken, offered) = give_next(&self.outbox, &mut connection.pipe)?;
             self.outbox.advance(taken);
             // Sealed bytes are taken a record at a time; otherwise less than offered means that there is no more room.
             if taken == 0 || (taken < offered && !connection.pipe.is_sealed()) {

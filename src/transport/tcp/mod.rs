@@ -22,7 +22,7 @@ mod record;
 mod slab;
 mod strangers;
 #[cfg(test)]
-mod tests;
+pub(in crate::transport) mod tests;
 
 use std::{
     collections::VecDeque,
@@ -362,11 +362,10 @@ impl Tcp {
 
     fn look_around(&mut self, now: Instant, sink: &mut dyn Sink) -> usize {
         let mut ready = std::mem::take(&mut self.ready);
-        ready.clear();
         if let Err(error) = self.epoll.look(&mut ready) {
             tracing::error!(%error, "the sockets of this node cannot be looked at");
         }
-        let events = ready.iter().map(|ready| self.serve(*ready, now, sink)).sum();
+        let events = ready.drain(..).map(|ready| self.serve(ready, now, sink)).sum();
         self.ready = ready;
         events
     }
