@@ -277,9 +277,7 @@ fn rates() {
     Race::new("lane: 8 B messages, one after the other", "M/s")
         .runner("bare socket, a call each", || rate(Work { count: 100_000, ..work }.bare()))
         .runner("lane", || rate(work))
-        .runner("lane, as the product waits", || {
-            rate(Work { waiting: Mode::Adaptive, background: true, ..work })
-        })
+        .runner("lane, as the product waits", || rate(Work { waiting: Mode::Adaptive, background: true, ..work }))
         .run()
         .reaches("lane", 1.0)
         .reaches("lane, as the product waits", 1.0);

@@ -32,7 +32,7 @@ mod wait;
 mod channel;
 mod latch;
 mod task;
-#[allow(dead_code, reason = "the mesh, which uses it, comes next")]
+#[allow(dead_code, unused_imports, reason = "the mesh, which uses it, comes next")]
 mod transport;
 mod wire;
 // floor 4: what a node does for its processes

@@ -65,6 +65,11 @@ impl Epoll {
         Ok(epoll::modify(&self.0, descriptor, EventData::new_u64(key), interest.flags())?)
     }
 
+    /// Watches a member no more.
+    pub(crate) fn remove(&self, descriptor: impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.0, descriptor)?)
+    }
+
     /// Adds to `ready` what is ready now, without sleeping.
     pub(crate) fn look(&self, ready: &mut Vec<Ready>) -> io::Result<()> {
         let mut room = [MaybeUninit::<Event>::uninit(); AT_ONCE];

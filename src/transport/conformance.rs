@@ -158,9 +158,14 @@ pub(crate) fn until(parties: &mut [Party], mut so: impl FnMut(&mut [Party]) -> b
         let events: usize = parties.iter_mut().map(Party::poll).sum();
         if events == 0 {
             // Nobody spins while the kernel is at work.
+            parties[0].engine.arm();
             parties[0].engine.watch().sleep(Some(Duration::from_micros(200)));
         }
-        assert!(begin.elapsed() < LONG, "it does not come to pass: {:?}", parties.iter().map(summary).collect::<Vec<_>>());
+        assert!(
+            begin.elapsed() < LONG,
+            "it does not come to pass: {:?}",
+            parties.iter().map(summary).collect::<Vec<_>>()
+        );
     }
 }
 
@@ -174,7 +179,12 @@ pub(crate) fn for_a_while(parties: &mut [Party], long: Duration) {
 
 fn summary(party: &Party) -> String {
     let last = party.book.notes.last().map(|note| format!("{note:?}").chars().take(200).collect::<String>());
-    format!("{} notes, {} counted, last {last:?}, {:?}", party.book.notes.len(), party.book.count, party.engine.counts())
+    format!(
+        "{} notes, {} counted, last {last:?}, {:?}",
+        party.book.notes.len(),
+        party.book.count,
+        party.engine.counts()
+    )
 }
 
 /// A lane.

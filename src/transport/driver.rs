@@ -111,7 +111,11 @@ fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Driver {
     /// An engine, and who takes what comes in.
-    pub(crate) fn new(engine: Box<dyn Engine>, sink: Box<dyn Sink>, waiting: Waiting) -> Result<Driver, TransportError> {
+    pub(crate) fn new(
+        engine: Box<dyn Engine>,
+        sink: Box<dyn Sink>,
+        waiting: Waiting,
+    ) -> Result<Driver, TransportError> {
         let epoll = engine.watch();
         let bell = Bell::new().map_err(TransportError::io("make a bell (eventfd)"))?;
         epoll.add(&bell, BELL, Interest::READ).map_err(TransportError::io("watch a bell (epoll)"))?;
@@ -169,17 +173,20 @@ impl Driver {
     }
 
     /// As [`Engine::send_bulk`], from any thread.
-    pub(crate) fn send_bulk(&self, to: To, kind: u16, header: &[u8], body: Bulk, token: Token) -> Result<(), SendError> {
+    pub(crate) fn send_bulk(
+        &self,
+        to: To,
+        kind: u16,
+        header: &[u8],
+        body: Bulk,
+        token: Token,
+    ) -> Result<(), SendError> {
         self.call(|engine| engine.send_bulk(to, kind, header, body, token))
     }
 
     /// Waits until `ready` gives something: at least one look, then one after everything that came in, after
     /// [`Driver::wake`], and after the deadline.
-    pub(crate) fn drive<T>(
-        &self,
-        deadline: Deadline,
-        mut ready: impl FnMut() -> Option<T>,
-    ) -> Result<T, TimedOut> {
+    pub(crate) fn drive<T>(&self, deadline: Deadline, mut ready: impl FnMut() -> Option<T>) -> Result<T, TimedOut> {
         if let Some(found) = ready() {
             return Ok(found);
         }
@@ -221,7 +228,7 @@ impl Driver {
             let found = ready();
             if found.is_none() {
                 misses = (misses + 1) % QUICK_LOOKS;
-                *polled = self.poll(if misses == 0 { Look::Around } else { Look::Quick });
+                *polled = self.poll(if misses == 0 { Look::Around } else { Look::Quick }, false);
             }
             found
         };
@@ -250,17 +257,13 @@ impl Driver {
         let mut core = self.lock();
         core.activity += 1;
         core.engine.flush();
-        self.poll_core(core, Look::Quick)
+        self.poll_core(core, Look::Quick, false)
     }
 
-    fn sleep_until<T>(
-        &self,
-        deadline: Deadline,
-        ready: &mut impl FnMut() -> Option<T>,
-    ) -> Result<T, TimedOut> {
+    fn sleep_until<T>(&self, deadline: Deadline, ready: &mut impl FnMut() -> Option<T>) -> Result<T, TimedOut> {
         let began = unpoisoned(&self.patience).begin_sleep();
         let found = loop {
-            let polled = self.poll(Look::Around);
+            let polled = self.poll(Look::Around, true);
             if let Some(found) = ready() {
                 break Ok(found);
             }
@@ -288,19 +291,19 @@ impl Driver {
         }
     }
 
-    /// Polls once. Only with the seat.
+    /// Polls once. Only with the seat. `rests`: the caller sleeps if there is nothing.
     #[inline]
-    fn poll(&self, look: Look) -> Polled {
+    fn poll(&self, look: Look, rests: bool) -> Polled {
         let mut patience = GIVE_WAY;
         while self.wanted.load(Ordering::Relaxed) > 0 && patience > 0 {
             spin_loop();
             patience -= 1;
         }
-        self.poll_core(unpoisoned(&self.core), look)
+        self.poll_core(unpoisoned(&self.core), look, rests)
     }
 
     #[inline]
-    fn poll_core(&self, mut core: MutexGuard<'_, Core>, look: Look) -> Polled {
+    fn poll_core(&self, mut core: MutexGuard<'_, Core>, look: Look, rests: bool) -> Polled {
         let Core { engine, sink, now, since, .. } = &mut *core;
         *since += 1;
         if look == Look::Around || *since >= STALE {
@@ -311,9 +314,16 @@ impl Driver {
         if events > 0 {
             sink.settled(&mut **engine);
         }
-        // Only who has looked around goes to sleep.
-        let due = if look == Look::Around { engine.poll_by() } else { None };
+        let mut due = None;
+        if rests && events == 0 {
+            engine.arm();
+            due = engine.poll_by();
+        }
+        let deaf = self.background.is_deaf(&**engine);
         drop(core);
+        if deaf {
+            self.ring();
+        }
         if events > 0 {
             self.cell().notify_all();
         }

@@ -18,7 +18,8 @@ pub(crate) fn blocks_land_once_in_the_block_given<B: Bed>() {
         let body = bulk(&all[0], &pattern(size, n as u64));
         all[0].engine.send_bulk(to(1, 2), n as u16, b"head", body, Token(n as u64 + 1)).unwrap();
         until(&mut all, |all| all[0].ended() == n + 1);
-        let landed = Note::Landed { from: to(0, 2), kind: n as u16, header: b"head".into(), body: pattern(size, n as u64) };
+        let landed =
+            Note::Landed { from: to(0, 2), kind: n as u16, header: b"head".into(), body: pattern(size, n as u64) };
         assert!(all[1].book.notes.pop() == Some(landed), "{size} bytes");
         assert!(all[1].book.notes.is_empty());
         assert_eq!(all[0].book.notes[n], Note::Done { token: Token(n as u64 + 1), outcome: Ok(()) });
@@ -87,9 +88,7 @@ pub(crate) fn both_ways_at_once_do_not_stand_still<B: Bed>() {
     all.iter_mut().for_each(|party| party.book.counting = true);
     until(&mut all, |all| {
         for (me, other) in [(0, 1), (1, 0)] {
-            if sent[me] < each
-                && all[me].engine.send_bulk(to(other, 0), 0, &[], blocks[me].clone(), Token(1)).is_ok()
-            {
+            if sent[me] < each && all[me].engine.send_bulk(to(other, 0), 0, &[], blocks[me].clone(), Token(1)).is_ok() {
                 sent[me] += 1;
             }
         }

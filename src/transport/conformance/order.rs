@@ -47,7 +47,10 @@ pub(crate) fn all_talk_to_all<B: Bed>() {
     let mut all = parties::<B>(count);
     for from in 0..count {
         for node in (0..count).filter(|node| *node != from) {
-            all[from as usize].engine.send(to(node, 1), from as u16, &[], b"hello", Token(u64::from(node) + 1)).unwrap();
+            all[from as usize]
+                .engine
+                .send(to(node, 1), from as u16, &[], b"hello", Token(u64::from(node) + 1))
+                .unwrap();
         }
     }
     let others = count as usize - 1;

@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn places_are_read_as_written() {
-        let places: Vec<SocketAddr> = ["10.0.0.1:7", "[fd00::9]:65535", "127.0.0.1:1"].map(|p| p.parse().unwrap()).into();
+        let places: Vec<SocketAddr> =
+            ["10.0.0.1:7", "[fd00::9]:65535", "127.0.0.1:1"].map(|p| p.parse().unwrap()).into();
         assert_eq!(read(&write(&places)).unwrap(), places);
         let many = vec![places[0]; 9];
         assert_eq!(read(&write(&many)).unwrap().len(), PLACES_MOST);

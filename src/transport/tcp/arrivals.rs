@@ -261,7 +261,10 @@ impl Tcp {
         let lane = self.lane_at(to).unwrap_or_else(|| self.new_lane(to, now));
         let welcome = transcript.welcome(self.lanes[lane].inbox.position());
         let key = self.keys.lane(lane);
-        if say(&arrival.socket, &welcome).and_then(|()| self.epoll.change(&arrival.socket, key, Interest::READ)).is_err() {
+        if say(&arrival.socket, &welcome)
+            .and_then(|()| self.epoll.change(&arrival.socket, key, Interest::READ))
+            .is_err()
+        {
             return;
         }
         let Keys { there, back } = transcript.keys();
@@ -292,7 +295,8 @@ impl Tcp {
 
     /// Whether the peer has been let in for that lane, if it proves who it is.
     pub(super) fn is_expected(&self, to: To) -> bool {
-        let answered = |arrival: &Arrival| matches!(&arrival.stage, Stage::Answered { hello, .. } if lane_of(hello) == to);
+        let answered =
+            |arrival: &Arrival| matches!(&arrival.stage, Stage::Answered { hello, .. } if lane_of(hello) == to);
         self.arrivals.iter().any(|(_, arrival)| answered(arrival))
     }
 

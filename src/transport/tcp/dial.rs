@@ -211,9 +211,10 @@ impl Tcp {
                     _ => Why::Gone { address, cause },
                 })
             }
-            Trouble::Foreign(Foreign::Wire(theirs)) => {
-                Some(Why::OtherWire(format!("version {theirs} of this transport; here it is {}", super::handshake::WIRE)))
-            }
+            Trouble::Foreign(Foreign::Wire(theirs)) => Some(Why::OtherWire(format!(
+                "version {theirs} of this transport; here it is {}",
+                super::handshake::WIRE
+            ))),
             Trouble::Foreign(_) => Some(Why::Stranger { address }),
             Trouble::Refused(answer) => self.refused(answer),
         }

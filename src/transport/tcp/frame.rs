@@ -33,7 +33,9 @@ pub(super) enum What {
 
 impl What {
     fn read(byte: u8) -> Option<What> {
-        [What::Message, What::Bulk, What::Refused, What::Ack, What::Ping, What::Bye].into_iter().find(|w| *w as u8 == byte)
+        [What::Message, What::Bulk, What::Refused, What::Ack, What::Ping, What::Bye]
+            .into_iter()
+            .find(|w| *w as u8 == byte)
     }
 
     /// Whether frames of this kind have a place in the stream.

@@ -109,7 +109,12 @@ impl Inbox {
 
     /// Reads once and delivers what is complete. `None`: there is nothing to read.
     #[inline]
-    pub(super) fn gulp(&mut self, pipe: &mut Pipe, scratch: &mut [u8], desk: &mut Desk) -> Result<Option<Gulp>, Broken> {
+    pub(super) fn gulp(
+        &mut self,
+        pipe: &mut Pipe,
+        scratch: &mut [u8],
+        desk: &mut Desk,
+    ) -> Result<Option<Gulp>, Broken> {
         let (more, events) = match &mut self.landing {
             None => {
                 let kept = self.partial.len();
@@ -159,7 +164,14 @@ impl Inbox {
         Ok(events)
     }
 
-    fn whole(&mut self, frame: Frame, header: &[u8], body: &[u8], size: usize, desk: &mut Desk) -> Result<usize, Broken> {
+    fn whole(
+        &mut self,
+        frame: Frame,
+        header: &[u8],
+        body: &[u8],
+        size: usize,
+        desk: &mut Desk,
+    ) -> Result<usize, Broken> {
         if frame.what.is_lasting() {
             self.position += size as u64;
         }

@@ -9,7 +9,8 @@ use crate::sys::net::Interface;
 use crate::transport::TransportError;
 
 /// Names of interfaces that rarely lead to another machine: bridges of containers, tunnels of clusters.
-const INWARD: &[&str] = &["docker", "br-", "virbr", "veth", "cni", "podman", "lxc", "flannel", "cali", "tun", "tap", "dummy"];
+const INWARD: &[&str] =
+    &["docker", "br-", "virbr", "veth", "cni", "podman", "lxc", "flannel", "cali", "tun", "tap", "dummy"];
 
 /// The addresses to use, best first: those that `prefix` (DRAGON_NETWORK_PREFIX) selects, or all that may lead
 /// to other machines, or the loopback if there is nothing else.
@@ -72,7 +73,8 @@ impl Selector {
         if let Ok(address) = address.parse::<IpAddr>() {
             let all = if address.is_ipv4() { 32 } else { 128 };
             let bits = bits.map_or(Some(all), |bits| bits.parse().ok().filter(|bits| *bits <= all));
-            let bits = bits.ok_or_else(|| bad(format!("expected a network like 10.1.0.0/16, with at most {all} bits")))?;
+            let bits =
+                bits.ok_or_else(|| bad(format!("expected a network like 10.1.0.0/16, with at most {all} bits")))?;
             return Ok(Selector::Network { address, bits });
         }
         let pattern = Regex::new(&format!("^(?:{prefix})"));

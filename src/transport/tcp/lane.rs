@@ -51,24 +51,33 @@ pub(super) struct Connection {
     pub(super) dialled: bool,
     /// The number of this connection in the set to sleep on.
     pub(super) key: u64,
-    watched: Interest,
+    /// What the set to sleep on watches it for; `None`: it is not in the set.
+    watched: Option<Interest>,
     /// The end of a passing frame that did not fit.
     tail: Vec<u8>,
 }
 
 impl Connection {
     pub(super) fn new(pipe: Pipe, dialled: bool, key: u64) -> Connection {
-        Connection { pipe, dialled, key, watched: Interest::READ, tail: Vec::new() }
+        Connection { pipe, dialled, key, watched: Some(Interest::READ), tail: Vec::new() }
     }
 
     /// Asks to be told when there is room, or not to be.
+    #[inline]
     fn watch(&mut self, epoll: &Epoll, write: bool) -> io::Result<()> {
-        let wanted = Interest { read: true, write };
-        if self.watched != wanted {
-            epoll.change(&self.pipe, self.key, wanted)?;
-            self.watched = wanted;
+        match self.watched {
+            Some(watched) if watched.write != write => self.set_watched(epoll, write),
+            None if write => self.set_watched(epoll, write),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    fn set_watched(&mut self, epoll: &Epoll, write: bool) -> io::Result<()> {
+        let wanted = Interest { read: true, write };
+        match self.watched.replace(wanted) {
+            None => epoll.add(&self.pipe, self.key, wanted),
+            Some(_) => epoll.change(&self.pipe, self.key, wanted),
+        }
     }
 
     /// Gives the kernel the end of a passing frame. False: it has no room.
@@ -252,15 +261,21 @@ impl Lane {
         connection.watch(epoll, left).map_err(Broken::Closed)
     }
 
+    /// Whether nothing is in the way of a passing frame.
+    pub(super) fn can_say(&self) -> bool {
+        let Link::Open(connection) = &self.link else { return false };
+        self.outbox.unsent() == 0 && connection.tail.is_empty() && connection.pipe.is_flushed()
+    }
+
     /// Says something that has no place in the stream. Not while the stream has something to say: that says more,
     /// and a refusal must not be overtaken by the news that what it refuses has come.
     pub(super) fn say(&mut self, what: What, epoll: &Epoll) -> Result<(), Broken> {
         let head = Frame::passing(what, self.inbox.position()).write();
         let position = self.inbox.position();
-        let Link::Open(connection) = &mut self.link else { return Ok(()) };
-        if self.outbox.unsent() > 0 || !connection.tail.is_empty() || !connection.pipe.is_flushed() {
+        if !self.can_say() {
             return Ok(());
         }
+        let Link::Open(connection) = &mut self.link else { return Ok(()) };
         let taken = give(&mut connection.pipe, &[IoSlice::new(&head)])?.unwrap_or(0);
         if 0 < taken && taken < HEAD {
             connection.tail.extend_from_slice(&head[taken..]);
@@ -272,6 +287,32 @@ impl Lane {
             self.spoke = true;
         }
         Ok(())
+    }
+
+    /// Whether sleepers are told of what comes.
+    #[inline]
+    pub(super) fn is_watched(&self) -> bool {
+        !matches!(&self.link, Link::Open(Connection { watched: None, .. }))
+    }
+
+    /// Sleepers are told again.
+    pub(super) fn rewatch(&mut self, epoll: &Epoll) {
+        if let Link::Open(connection) = &mut self.link
+            && connection.watched.is_none()
+            && let Err(error) = connection.set_watched(epoll, self.blocked)
+        {
+            tracing::error!(%error, "a connection cannot be watched");
+        }
+    }
+
+    /// Sleepers are not told any more: somebody looks all the time, for whom the telling only takes time.
+    pub(super) fn unwatch(&mut self, epoll: &Epoll) {
+        if let Link::Open(connection) = &mut self.link
+            && connection.watched == Some(Interest::READ)
+            && epoll.remove(&connection.pipe).is_ok()
+        {
+            connection.watched = None;
+        }
     }
 
     /// Reads what has come, within bounds.
@@ -333,7 +374,7 @@ impl Lane {
     pub(super) fn next_try(&mut self, places: usize) -> Duration {
         self.place += 1;
         self.tried += 1;
-        if self.tried % places != 0 {
+        if !self.tried.is_multiple_of(places) {
             return Duration::ZERO;
         }
         self.pause = (2 * self.pause).clamp(PAUSE_LEAST, PAUSE_MOST);

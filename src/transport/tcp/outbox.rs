@@ -4,10 +4,7 @@
 //! has arrived, what is before `sent` was given to a connection. A new connection goes on where the other side
 //! says that it stands, so nothing is lost and nothing comes twice.
 
-use std::{
-    collections::VecDeque,
-    io::IoSlice,
-};
+use std::{collections::VecDeque, io::IoSlice};
 
 use super::frame::Garbled;
 use crate::transport::{Bulk, Token};
@@ -194,7 +191,11 @@ impl Outbox {
         while let Some(ending) = self.endings.pop_front_if(|ending| ending.at <= at) {
             ended(ending.token, !ending.refused);
         }
-        if at == self.end { self.clear() } else { self.drop_arrived() }
+        if at == self.end {
+            self.clear()
+        } else {
+            self.drop_arrived()
+        }
         Ok(())
     }
 

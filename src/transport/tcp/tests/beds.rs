@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::id::JobId;
 use super::proxy::Proxy;
+use crate::id::JobId;
 use crate::transport::conformance::{Bed, Party};
 use crate::transport::{Engine, Identity, Node, Secret, Settings, Tcp, Tuning};
 

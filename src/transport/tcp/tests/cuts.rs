@@ -56,12 +56,12 @@ fn storm(seed: u64, settings: &Settings, count: u64, turns: u64) {
 }
 
 fn size(number: u64) -> usize {
-    if number % 5 == 0 { 40_000 } else { (number % 100) as usize }
+    if number.is_multiple_of(5) { 40_000 } else { (number % 100) as usize }
 }
 
 fn send(party: &mut Party, node: u32, number: u64) -> bool {
     let (body, token) = (pattern(size(number), number), Token(number + 1));
-    let sent = if number % 5 == 0 {
+    let sent = if number.is_multiple_of(5) {
         let body = bulk(party, &body);
         party.engine.send_bulk(to(node, 0), number as u16, &[], body, token)
     } else {

@@ -101,7 +101,8 @@ fn numbers_beyond_the_job_are_nobodys() {
     let mut party = Party::new(Box::new(engine));
     for node in [0, 2, u32::MAX] {
         let from = Incarnation { node, epoch: 1 };
-        let entered = Fake::enter(&mut party, super::super::handshake::Hello { from, ..hello(1) }, &identity(0).secret, 0);
+        let entered =
+            Fake::enter(&mut party, super::super::handshake::Hello { from, ..hello(1) }, &identity(0).secret, 0);
         assert!(entered.is_none(), "node {node}");
     }
 }
