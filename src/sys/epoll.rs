@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     time::Duration,
 };
@@ -41,10 +42,8 @@ pub(crate) struct Ready {
     pub(crate) key: u64,
     /// Something can be read, or it is at its end.
     pub(crate) read: bool,
-    /// Something can be written.
+    /// Something can be written, or that would fail.
     pub(crate) write: bool,
-    /// Both directions are closed, or it failed.
-    pub(crate) dead: bool,
 }
 
 /// The set. It reports a descriptor for as long as it is ready, not only when it becomes so.
@@ -66,21 +65,23 @@ impl Epoll {
         Ok(epoll::modify(&self.0, descriptor, EventData::new_u64(key), interest.flags())?)
     }
 
+    /// Watches a member no more.
+    pub(crate) fn remove(&self, descriptor: impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.0, descriptor)?)
+    }
+
     /// Adds to `ready` what is ready now, without sleeping.
     pub(crate) fn look(&self, ready: &mut Vec<Ready>) -> io::Result<()> {
-        let mut events: [Event; AT_ONCE] = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; AT_ONCE];
+        let mut room = [MaybeUninit::<Event>::uninit(); AT_ONCE];
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let found = rustix::io::retry_on_intr(|| epoll::wait(&self.0, &mut events[..], Some(&zero)))?;
-        let dead = EventFlags::HUP | EventFlags::ERR;
-        ready.extend(events[..found].iter().map(|event| {
+        // Without sleeping nothing is interrupted.
+        let (found, _) = epoll::wait(&self.0, &mut room[..], Some(&zero))?;
+        ready.extend(found.iter().map(|event| {
             // Copied out: the kernel's record is packed.
             let (flags, data) = (event.flags, event.data);
-            Ready {
-                key: data.u64(),
-                read: flags.intersects(EventFlags::IN | dead),
-                write: flags.intersects(EventFlags::OUT | dead),
-                dead: flags.intersects(dead),
-            }
+            let dead = EventFlags::HUP | EventFlags::ERR;
+            let [read, write] = [EventFlags::IN, EventFlags::OUT].map(|wanted| flags.intersects(wanted | dead));
+            Ready { key: data.u64(), read, write }
         }));
         Ok(())
     }
@@ -90,7 +91,7 @@ impl Epoll {
     pub(crate) fn sleep(&self, most: Option<Duration>) {
         // A time too long for the kernel is as good as for ever.
         let most = most.and_then(|most| Timespec::try_from(most).ok());
-        let mut event = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }];
+        let mut event = [MaybeUninit::<Event>::uninit()];
         // Whatever the reason: the caller looks for itself.
         let _ = epoll::wait(&self.0, &mut event[..], most.as_ref());
     }

@@ -4,8 +4,9 @@ use std::{
     ffi::CStr,
     io::{self, IoSlice},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::fd::AsFd,
+    os::fd::{AsFd, AsRawFd},
     ptr,
+    time::Duration,
 };
 
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
@@ -34,6 +35,19 @@ pub(crate) fn send_pieces(socket: impl AsFd, pieces: &[IoSlice<'_>]) -> io::Resu
 pub(crate) fn is_under_way(error: &io::Error) -> bool {
     rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::INPROGRESS)
 }
+
+/// Bounds the pauses after which the kernel sends again what got lost, so that a cable that was out for two seconds is
+/// not silent for four. Kernels before 6.15 do not know how; they go on as ever.
+pub(crate) fn bound_retries(socket: impl AsFd, most: Duration) {
+    let milliseconds = most.as_millis().min(120_000) as libc::c_int;
+    let (at, len) = (ptr::from_ref(&milliseconds).cast(), size_of_val(&milliseconds) as libc::socklen_t);
+    let descriptor = socket.as_fd().as_raw_fd();
+    // SAFETY: the pointer and the length are those of a local number, which the kernel copies.
+    let _ = unsafe { libc::setsockopt(descriptor, libc::IPPROTO_TCP, TCP_RTO_MAX_MS, at, len) };
+}
+
+/// `linux/tcp.h`; the kernel takes no less than a second.
+const TCP_RTO_MAX_MS: libc::c_int = 44;
 
 /// One address of one interface of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -158,6 +158,7 @@ pub(crate) fn until(parties: &mut [Party], mut so: impl FnMut(&mut [Party]) -> b
         let events: usize = parties.iter_mut().map(Party::poll).sum();
         if events == 0 {
             // Nobody spins while the kernel is at work.
+            parties[0].engine.arm();
             parties[0].engine.watch().sleep(Some(Duration::from_micros(200)));
         }
         assert!(

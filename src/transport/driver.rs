@@ -34,6 +34,9 @@ const LOOKS: usize = 16;
 /// While awake, one look in so many is at everything.
 const QUICK_LOOKS: usize = 8;
 
+/// Polls that may go by an old clock: asking costs a tenth of a poll.
+const STALE: u32 = 8;
+
 /// How often a poller looks whether senders have gone before it insists.
 const GIVE_WAY: usize = 200;
 
@@ -54,6 +57,10 @@ struct Core {
     sink: Box<dyn Sink>,
     /// Calls and waits so far: tells the background whether anybody is about.
     activity: u64,
+    /// The time, as of the last poll that asked for it.
+    now: Instant,
+    /// Polls since then.
+    since: u32,
 }
 
 /// A place to sleep for those who do not have the seat.
@@ -111,7 +118,7 @@ impl Driver {
         let bell = Bell::new().map_err(TransportError::io("make a bell (eventfd)"))?;
         epoll.add(&bell, BELL, Interest::READ).map_err(TransportError::io("watch a bell (epoll)"))?;
         Ok(Driver {
-            core: Mutex::new(Core { engine, sink, activity: 0 }),
+            core: Mutex::new(Core { engine, sink, activity: 0, now: time::now(), since: 0 }),
             wanted: AtomicU32::new(0),
             seat: AtomicU32::new(0),
             patience: Mutex::new(Patience::new()),
@@ -219,7 +226,7 @@ impl Driver {
             let found = ready();
             if found.is_none() {
                 misses = (misses + 1) % QUICK_LOOKS;
-                *polled = self.poll(if misses == 0 { Look::Around } else { Look::Quick });
+                *polled = self.poll(if misses == 0 { Look::Around } else { Look::Quick }, false);
             }
             found
         };
@@ -241,24 +248,20 @@ impl Driver {
         {
             return Ok(found);
         }
-        self.sleep_until(deadline, polled, ready)
+        self.sleep_until(deadline, ready)
     }
 
     fn begin_drive(&self) -> Polled {
         let mut core = self.lock();
         core.activity += 1;
         core.engine.flush();
-        self.poll_core(core, Look::Quick)
+        self.poll_core(core, Look::Quick, false)
     }
 
-    fn sleep_until<T>(
-        &self,
-        deadline: Deadline,
-        mut polled: Polled,
-        ready: &mut impl FnMut() -> Option<T>,
-    ) -> Result<T, TimedOut> {
+    fn sleep_until<T>(&self, deadline: Deadline, ready: &mut impl FnMut() -> Option<T>) -> Result<T, TimedOut> {
         let began = unpoisoned(&self.patience).begin_sleep();
         let found = loop {
+            let polled = self.poll(Look::Around, true);
             if let Some(found) = ready() {
                 break Ok(found);
             }
@@ -268,7 +271,6 @@ impl Driver {
             if polled.events == 0 {
                 self.sleep(earlier(deadline, polled.due), polled.now);
             }
-            polled = self.poll(Look::Around);
         };
         unpoisoned(&self.patience).end_sleep(began);
         found
@@ -287,27 +289,39 @@ impl Driver {
         }
     }
 
-    /// Polls once. Only with the seat.
+    /// Polls once. Only with the seat. `rests`: the caller sleeps if there is nothing.
     #[inline]
-    fn poll(&self, look: Look) -> Polled {
+    fn poll(&self, look: Look, rests: bool) -> Polled {
         let mut patience = GIVE_WAY;
         while self.wanted.load(Ordering::Relaxed) > 0 && patience > 0 {
             spin_loop();
             patience -= 1;
         }
-        self.poll_core(unpoisoned(&self.core), look)
+        self.poll_core(unpoisoned(&self.core), look, rests)
     }
 
     #[inline]
-    fn poll_core(&self, mut core: MutexGuard<'_, Core>, look: Look) -> Polled {
-        let now = time::now();
-        let Core { engine, sink, .. } = &mut *core;
+    fn poll_core(&self, mut core: MutexGuard<'_, Core>, look: Look, rests: bool) -> Polled {
+        let Core { engine, sink, now, since, .. } = &mut *core;
+        *since += 1;
+        if look == Look::Around || *since >= STALE {
+            (*now, *since) = (time::now(), 0);
+        }
+        let now = *now;
         let events = engine.poll(now, look, &mut **sink);
         if events > 0 {
             sink.settled(&mut **engine);
         }
-        let due = engine.poll_by();
+        let mut due = None;
+        if rests && events == 0 {
+            engine.arm();
+            due = engine.poll_by();
+        }
+        let deaf = self.background.is_deaf(&**engine);
         drop(core);
+        if deaf {
+            self.ring();
+        }
         if events > 0 {
             self.cell().notify_all();
         }

@@ -137,8 +137,15 @@ pub(crate) trait Engine: Send {
     /// Does what can be done without waiting, and tells the sink. Bounded. Returns how much happened.
     fn poll(&mut self, now: Instant, look: Look, sink: &mut dyn Sink) -> usize;
 
-    /// What to sleep on between polls.
+    /// What to sleep on between polls, after [`Engine::arm`].
     fn watch(&self) -> Arc<Epoll>;
+
+    /// Makes what is slept on tell of everything. Quick polls may undo that: being watched costs more than being
+    /// looked at.
+    fn arm(&mut self);
+
+    /// Whether what is slept on tells of everything.
+    fn is_armed(&self) -> bool;
 
     /// When the next poll is due although nothing to sleep on says so; `None` is never.
     fn poll_by(&self) -> Option<Instant>;

@@ -133,7 +133,7 @@ pub fn play(queue: &Queue<u64>, part: Part, done: &Value<u64>, putters: u64) -> 
             }
             if next == part.puts {
                 putting = false;
-                done.update(|done| *done += 1);
+                done.update(|done| *done += 1).unwrap();
             }
         } else {
             recorder.get(dice >> 8, part.many);

@@ -11,7 +11,7 @@ use super::{Driver, left, unpoisoned};
 use crate::prim::{AtomicBool, Ordering};
 use crate::sys::epoll::{Epoll, Interest};
 use crate::sys::poll::Bell;
-use crate::transport::{Look, TransportError};
+use crate::transport::{Engine, Look, TransportError};
 
 /// Between two looks while others are at it: at first, and at most.
 const PAUSE_LEAST: Duration = Duration::from_millis(1);
@@ -38,6 +38,8 @@ pub(super) struct Background {
     pauses: AtomicBool,
     /// Whether somebody has said that it need not.
     called: AtomicBool,
+    /// Sleeps on the engine, as far as anybody knows. Changed only with the engine's lock.
+    watches: AtomicBool,
 }
 
 #[derive(Default)]
@@ -60,6 +62,7 @@ impl Background {
             asks: AtomicBool::new(false),
             pauses: AtomicBool::new(false),
             called: AtomicBool::new(false),
+            watches: AtomicBool::new(false),
         })
     }
 
@@ -70,6 +73,16 @@ impl Background {
         if self.asks.load(Ordering::SeqCst) {
             self.bell.ring();
         }
+    }
+
+    /// Whether the background sleeps on an engine that does not tell of everything any more. True once.
+    #[inline]
+    pub(super) fn is_deaf(&self, engine: &dyn Engine) -> bool {
+        let deaf = self.watches.load(Ordering::Relaxed) && !engine.is_armed();
+        if deaf {
+            self.watches.store(false, Ordering::Relaxed);
+        }
+        deaf
     }
 
     fn ask(&self) {
@@ -95,7 +108,7 @@ impl Driver {
     /// A short look from a thread that is awake for something else.
     pub(crate) fn glance(&self) {
         if let Some(seat) = self.sit() {
-            self.poll(Look::Around);
+            self.poll(Look::Around, false);
             drop(seat);
         }
     }
@@ -131,18 +144,15 @@ impl Driver {
                 kept_out => background.pause(kept_out),
             };
         };
-        let activity = unpoisoned(&self.core).activity;
-        let polled = self.begin_turn();
+        let polled = self.begin_turn(&mut state, called);
         self.answer();
         drop(seat);
-        if state.seen != activity && !called {
+        match polled {
             // Somebody was about a moment ago and may come back.
-            (state.seen, state.kept_out) = (activity, 0);
-            return background.pause(state.kept_out);
+            None => background.pause(0),
+            Some(polled) if polled.events > 0 => Rest { on: &self.epoll, at_most: Some(Duration::ZERO) },
+            Some(polled) => Rest { on: &self.epoll, at_most: left(polled.due, polled.now) },
         }
-        state.kept_out = 0;
-        let at_most = if polled.events > 0 { Some(Duration::ZERO) } else { left(polled.due, polled.now) };
-        Rest { on: &self.epoll, at_most }
     }
 
     /// As a turn, and then sleeps, at most so long: for a thread that has nothing else to do.
@@ -151,9 +161,14 @@ impl Driver {
         rest.on.sleep(Some(rest.at_most.map_or(most, |at_most| at_most.min(most))));
     }
 
-    fn begin_turn(&self) -> super::Polled {
+    /// Polls, and says what was found if nobody else was about since the last turn, or if they have said that they go.
+    fn begin_turn(&self, state: &mut State, called: bool) -> Option<super::Polled> {
         let mut core = self.lock();
+        let calm = called || state.seen == core.activity;
+        (state.seen, state.kept_out) = (core.activity, 0);
+        self.background.watches.store(calm, Ordering::Relaxed);
         core.engine.flush();
-        self.poll_core(core, Look::Around)
+        let polled = self.poll_core(core, Look::Around, calm);
+        calm.then_some(polled)
     }
 }

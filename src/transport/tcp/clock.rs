@@ -152,11 +152,10 @@ impl Tcp {
             if !lane.must_pay(since, now) {
                 return true;
             }
-            lane.owes_since = None;
-            if let Err(broken) = lane.say(What::Ack, &self.epoll) {
-                self.failed.push((at, broken));
-            }
-            false
+            // If it cannot be said now, then when what is in the way has gone.
+            let said = lane.say(What::Ack, &self.epoll);
+            self.failed.extend(said.err().map(|broken| (at, broken)));
+            lane.owed() > 0
         });
         owing.append(&mut self.owing);
         self.owing = owing;
@@ -164,8 +163,8 @@ impl Tcp {
 
     /// When the first of those debts must be paid.
     pub(super) fn debt_due(&self) -> Option<Instant> {
-        let since = self.owing.iter().filter_map(|at| self.lanes.get(*at)?.owes_since).min();
-        since.map(|since| since + ACK_AFTER)
+        let payable = self.owing.iter().filter_map(|at| self.lanes.get(*at)).filter(|lane| lane.can_say());
+        payable.filter_map(|lane| lane.owes_since).min().map(|since| since + ACK_AFTER)
     }
 }
 

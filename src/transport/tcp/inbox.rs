@@ -17,6 +17,8 @@ const APPETITE_LEAST: usize = 4 << 10;
 const APPETITE: usize = 16 << 10;
 /// When they come one behind the other.
 const APPETITE_MOST: usize = 128 << 10;
+/// Bytes of a large body that one call takes at most: while it copies, nothing more can come in.
+const CALL_MOST: usize = 256 << 10;
 /// Bodies from here on are large.
 const LARGE: u64 = 48 << 10;
 
@@ -235,7 +237,10 @@ impl Landing {
     /// Where the next bytes belong.
     fn place<'a>(&'a mut self, scratch: &'a mut [u8]) -> &'a mut [u8] {
         match &mut self.block {
-            Some(block) => &mut block.as_mut_slice()[self.got..self.len],
+            Some(block) => {
+                let to = self.len.min(self.got.saturating_add(CALL_MOST));
+                &mut block.as_mut_slice()[self.got..to]
+            }
             None => {
                 let most = scratch.len().min(self.len - self.got);
                 &mut scratch[..most]

@@ -51,24 +51,33 @@ pub(super) struct Connection {
     pub(super) dialled: bool,
     /// The number of this connection in the set to sleep on.
     pub(super) key: u64,
-    watched: Interest,
+    /// What the set to sleep on watches it for; `None`: it is not in the set.
+    watched: Option<Interest>,
     /// The end of a passing frame that did not fit.
     tail: Vec<u8>,
 }
 
 impl Connection {
     pub(super) fn new(pipe: Pipe, dialled: bool, key: u64) -> Connection {
-        Connection { pipe, dialled, key, watched: Interest::READ, tail: Vec::new() }
+        Connection { pipe, dialled, key, watched: Some(Interest::READ), tail: Vec::new() }
     }
 
     /// Asks to be told when there is room, or not to be.
+    #[inline]
     fn watch(&mut self, epoll: &Epoll, write: bool) -> io::Result<()> {
-        let wanted = Interest { read: true, write };
-        if self.watched != wanted {
-            epoll.change(&self.pipe, self.key, wanted)?;
-            self.watched = wanted;
+        match self.watched {
+            Some(watched) if watched.write != write => self.set_watched(epoll, write),
+            None if write => self.set_watched(epoll, write),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    fn set_watched(&mut self, epoll: &Epoll, write: bool) -> io::Result<()> {
+        let wanted = Interest { read: true, write };
+        match self.watched.replace(wanted) {
+            None => epoll.add(&self.pipe, self.key, wanted),
+            Some(_) => epoll.change(&self.pipe, self.key, wanted),
+        }
     }
 
     /// Gives the kernel the end of a passing frame. False: it has no room.
@@ -91,6 +100,18 @@ fn give(pipe: &mut Pipe, pieces: &[IoSlice<'_>]) -> Result<Option<usize>, Broken
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
         Err(error) => Err(Broken::Closed(error)),
     }
+}
+
+/// Gives the kernel what is next. Returns what it took, and of how much.
+#[inline]
+fn give_next(outbox: &Outbox, pipe: &mut Pipe) -> Result<(usize, usize), Broken> {
+    if let Some(piece) = outbox.next_piece() {
+        return Ok((give(pipe, &[IoSlice::new(piece)])?.unwrap_or(0), piece.len()));
+    }
+    let mut pieces = [IoSlice::new(&[]); PIECES];
+    let used = outbox.next_pieces(&mut pieces);
+    let offered = pieces[..used].iter().map(|piece| piece.len()).sum();
+    Ok((give(pipe, &pieces[..used])?.unwrap_or(0), offered))
 }
 
 /// False: there is no room for what is sealed already.
@@ -222,12 +243,9 @@ impl Lane {
     pub(super) fn write(&mut self, epoll: &Epoll) -> Result<(), Broken> {
         let Link::Open(connection) = &mut self.link else { return Ok(()) };
         let room = flush(&mut connection.pipe)? && connection.write_tail()?;
-        let most = self.outbox.sent() + WRITE_MOST as u64;
+        let most = self.outbox.sent() + WRITE_MOST;
         while room && self.outbox.unsent() > 0 && self.outbox.sent() < most && connection.pipe.is_flushed() {
-            let mut pieces = [IoSlice::new(&[]); PIECES];
-            let used = self.outbox.next_pieces(&mut pieces);
-            let offered: usize = pieces[..used].iter().map(|piece| piece.len()).sum();
-            let taken = give(&mut connection.pipe, &pieces[..used])?.unwrap_or(0);
+            let (taken, offered) = give_next(&self.outbox, &mut connection.pipe)?;
             self.outbox.advance(taken);
             // Sealed bytes are taken a record at a time; otherwise less than offered means that there is no more room.
             if taken == 0 || (taken < offered && !connection.pipe.is_sealed()) {
@@ -243,15 +261,21 @@ impl Lane {
         connection.watch(epoll, left).map_err(Broken::Closed)
     }
 
+    /// Whether nothing is in the way of a passing frame.
+    pub(super) fn can_say(&self) -> bool {
+        let Link::Open(connection) = &self.link else { return false };
+        self.outbox.unsent() == 0 && connection.tail.is_empty() && connection.pipe.is_flushed()
+    }
+
     /// Says something that has no place in the stream. Not while the stream has something to say: that says more,
     /// and a refusal must not be overtaken by the news that what it refuses has come.
     pub(super) fn say(&mut self, what: What, epoll: &Epoll) -> Result<(), Broken> {
         let head = Frame::passing(what, self.inbox.position()).write();
         let position = self.inbox.position();
-        let Link::Open(connection) = &mut self.link else { return Ok(()) };
-        if self.outbox.unsent() > 0 || !connection.tail.is_empty() || !connection.pipe.is_flushed() {
+        if !self.can_say() {
             return Ok(());
         }
+        let Link::Open(connection) = &mut self.link else { return Ok(()) };
         let taken = give(&mut connection.pipe, &[IoSlice::new(&head)])?.unwrap_or(0);
         if 0 < taken && taken < HEAD {
             connection.tail.extend_from_slice(&head[taken..]);
@@ -263,6 +287,32 @@ impl Lane {
             self.spoke = true;
         }
         Ok(())
+    }
+
+    /// Whether sleepers are told of what comes.
+    #[inline]
+    pub(super) fn is_watched(&self) -> bool {
+        !matches!(&self.link, Link::Open(Connection { watched: None, .. }))
+    }
+
+    /// Sleepers are told again.
+    pub(super) fn rewatch(&mut self, epoll: &Epoll) {
+        if let Link::Open(connection) = &mut self.link
+            && connection.watched.is_none()
+            && let Err(error) = connection.set_watched(epoll, self.blocked)
+        {
+            tracing::error!(%error, "a connection cannot be watched");
+        }
+    }
+
+    /// Sleepers are not told any more: somebody looks all the time, for whom the telling only takes time.
+    pub(super) fn unwatch(&mut self, epoll: &Epoll) {
+        if let Link::Open(connection) = &mut self.link
+            && connection.watched == Some(Interest::READ)
+            && epoll.remove(&connection.pipe).is_ok()
+        {
+            connection.watched = None;
+        }
     }
 
     /// Reads what has come, within bounds.

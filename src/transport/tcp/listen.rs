@@ -4,6 +4,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
+    time::Duration,
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -13,6 +14,9 @@ use crate::sys::net::Interface;
 use crate::transport::{Settings, TransportError};
 
 use super::interfaces;
+
+/// Between two tries of the kernel to get something through.
+const RETRY_MOST: Duration = Duration::from_secs(1);
 
 /// Connections that the kernel keeps ready for us; it may keep fewer.
 const BACKLOG: i32 = 4096;
@@ -68,10 +72,16 @@ fn stream(address: IpAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// What every connection of a lane has: small things go at once, and what got lost is sent again soon.
+fn prepare(socket: &Socket) -> io::Result<()> {
+    net::bound_retries(socket, RETRY_MOST);
+    socket.set_tcp_nodelay(true)
+}
+
 /// A socket that is being connected, or is already; not to be waited for here.
 pub(super) fn dial(place: SocketAddr) -> io::Result<Socket> {
     let socket = stream(place.ip())?;
-    socket.set_tcp_nodelay(true)?;
+    prepare(&socket)?;
     match socket.connect(&place.into()) {
         Err(error) if !net::is_under_way(&error) => Err(error),
         _ => Ok(socket),
@@ -82,7 +92,7 @@ pub(super) fn dial(place: SocketAddr) -> io::Result<Socket> {
 pub(super) fn accept(listener: &Listener) -> io::Result<(Socket, SocketAddr)> {
     let (socket, from) = listener.socket.accept()?;
     socket.set_nonblocking(true)?;
-    socket.set_tcp_nodelay(true)?;
+    prepare(&socket)?;
     Ok((socket, from.as_socket().ok_or(io::ErrorKind::Unsupported)?))
 }
 

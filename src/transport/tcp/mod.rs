@@ -22,7 +22,7 @@ mod record;
 mod slab;
 mod strangers;
 #[cfg(test)]
-mod tests;
+pub(in crate::transport) mod tests;
 
 use std::{
     collections::VecDeque,
@@ -53,6 +53,9 @@ const COURTESY: Duration = Duration::from_millis(10);
 /// Connections in a row that may end with nonsense before the peer is given up.
 const GARBLED_MOST: u32 = 3;
 
+/// So often a lane must have answered at once before it is taken out of the set to sleep on.
+const HITS: u32 = 32;
+
 /// Polls in a row that may look at nothing but the lane that spoke last.
 const BLINKERS: u32 = 8;
 
@@ -79,6 +82,8 @@ pub(crate) struct Tcp {
     /// The lane that spoke last, which is asked first.
     hot: Option<usize>,
     polls: u32,
+    /// How often it had something to say in a row without anybody's having slept.
+    hits: u32,
     /// Lanes with more to read than their sockets tell of.
     unread: Vec<usize>,
     /// Lanes that owe their peers the news of how far we are.
@@ -124,6 +129,7 @@ impl Tcp {
             ready: Vec::new(),
             hot: None,
             polls: 0,
+            hits: 0,
             unread: Vec::new(),
             owing: Vec::new(),
             holding: Vec::new(),
@@ -228,9 +234,26 @@ impl Tcp {
         if let Some(known) = self.peers.get_mut(node) {
             known.heard = Some(now);
         }
-        self.hot = Some(at);
-        // A sign of life is no event, but whoever looked found something.
+        if self.hot != Some(at) {
+            self.set_hot(at);
+        }
         heard.events
+    }
+
+    /// Another lane speaks than the last time.
+    fn set_hot(&mut self, at: usize) {
+        self.arm();
+        self.hot = Some(at);
+    }
+
+    /// The lane that is asked first has answered again, to somebody who does not sleep.
+    fn count_hit(&mut self, at: usize) {
+        self.hits += 1;
+        if self.hits >= HITS
+            && let Some(lane) = self.lanes.get_mut(at)
+        {
+            lane.unwatch(&self.epoll);
+        }
     }
 
     /// A socket is ready.
@@ -362,11 +385,10 @@ impl Tcp {
 
     fn look_around(&mut self, now: Instant, sink: &mut dyn Sink) -> usize {
         let mut ready = std::mem::take(&mut self.ready);
-        ready.clear();
         if let Err(error) = self.epoll.look(&mut ready) {
             tracing::error!(%error, "the sockets of this node cannot be looked at");
         }
-        let events = ready.iter().map(|ready| self.serve(*ready, now, sink)).sum();
+        let events = ready.drain(..).map(|ready| self.serve(ready, now, sink)).sum();
         self.ready = ready;
         events
     }
@@ -435,7 +457,13 @@ impl Engine for Tcp {
         if !self.owing.is_empty() {
             self.pay_debts(now);
         }
-        let mut events = self.hot.map_or(0, |at| self.read(at, now, sink));
+        let mut events = 0;
+        if let Some(at) = self.hot {
+            events = self.read(at, now, sink);
+            if events > 0 && look == Look::Quick {
+                self.count_hit(at);
+            }
+        }
         self.polls = self.polls.wrapping_add(1);
         let quick = self.hot.is_some() && (events > 0 || look == Look::Quick);
         if !quick || self.polls.is_multiple_of(BLINKERS) {
@@ -456,6 +484,18 @@ impl Engine for Tcp {
 
     fn watch(&self) -> Arc<Epoll> {
         self.epoll.clone()
+    }
+
+    fn arm(&mut self) {
+        self.hits = 0;
+        if let Some(lane) = self.hot.and_then(|at| self.lanes.get_mut(at)) {
+            lane.rewatch(&self.epoll);
+        }
+    }
+
+    #[inline]
+    fn is_armed(&self) -> bool {
+        self.hot.and_then(|at| self.lanes.get(at)).is_none_or(Lane::is_watched)
     }
 
     fn poll_by(&self) -> Option<Instant> {

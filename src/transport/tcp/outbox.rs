@@ -15,8 +15,11 @@ const CHUNK: usize = 64 << 10;
 /// Pieces that one write takes.
 pub(super) const PIECES: usize = 16;
 
-/// Bytes that one call takes at most, so that the engine is not held for long.
-pub(super) const WRITE_MOST: usize = (1 << 20) + CHUNK;
+/// Bytes that one call gives to the kernel at most: with more the reader waits too long for the first of them.
+const CALL_MOST: usize = 512 << 10;
+
+/// Bytes that are given in a row at most, so that the engine is not held for long.
+pub(super) const WRITE_MOST: u64 = 1 << 20;
 
 enum Piece {
     Bytes(Vec<u8>),
@@ -126,10 +129,21 @@ impl Outbox {
         }
     }
 
+    /// What is to be sent next, if all of it is in one place that may be given to the kernel at once.
+    #[inline]
+    pub(super) fn next_piece(&self) -> Option<&[u8]> {
+        match self.pieces.get(self.next)? {
+            Piece::Bytes(bytes) if self.next + 1 == self.pieces.len() => {
+                Some(&bytes[(self.sent - self.next_start) as usize..])
+            }
+            _ => None,
+        }
+    }
+
     /// What is to be sent next. Returns how many of the slices were set.
     pub(super) fn next_pieces<'a>(&'a self, into: &mut [IoSlice<'a>; PIECES]) -> usize {
         let mut used = 0;
-        let mut room = WRITE_MOST;
+        let mut room = CALL_MOST;
         let mut skip = (self.sent - self.next_start) as usize;
         for piece in self.pieces.range(self.next.min(self.pieces.len())..) {
             let bytes = &piece.as_slice()[skip..];

@@ -1,6 +1,6 @@
 //! The engine as a whole: conformance, cuts, silence, strangers, and what members may not do.
 
-mod beds;
+pub(in crate::transport) mod beds;
 mod cuts;
 mod fake;
 mod members;

@@ -8,15 +8,15 @@ use crate::transport::conformance::{Bed, Party};
 use crate::transport::{Engine, Identity, Node, Secret, Settings, Tcp, Tuning};
 
 /// Nodes of a job on the loopback.
-pub(super) fn identity(node: Node) -> Identity {
+pub(in crate::transport) fn identity(node: Node) -> Identity {
     Identity { job: JobId(0xdead), node, epoch: 10 + u64::from(node), build: [7; 16], secret: Secret([42; 32]) }
 }
 
-pub(super) fn settings() -> Settings {
+pub(in crate::transport) fn settings() -> Settings {
     Settings { prefix: Some("127.0.0.1".into()), ..Settings::default() }
 }
 
-pub(super) fn tuning() -> Tuning {
+pub(in crate::transport) fn tuning() -> Tuning {
     Tuning { nodes: 100, connect: Duration::from_secs(5), ..Tuning::default() }
 }
 
@@ -31,7 +31,7 @@ pub(super) fn introduce(engines: &mut [Box<dyn Engine>]) {
 }
 
 /// So many nodes with these settings.
-pub(super) fn nodes(count: Node, settings: &Settings) -> Vec<Box<dyn Engine>> {
+pub(in crate::transport) fn nodes(count: Node, settings: &Settings) -> Vec<Box<dyn Engine>> {
     let open = |node| Box::new(Tcp::open(identity(node), settings.clone(), tuning()).unwrap()) as Box<dyn Engine>;
     let mut engines: Vec<_> = (0..count).map(open).collect();
     introduce(&mut engines);
