@@ -68,7 +68,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("sim", &["mm", "channel", "wire", "proto", "transport", "mesh", "services"]),
     // Floor 6: what users type.
     ("select", &["wait", "error"]),
-    ("shared", &["mm", "channel", "error", "runtime", "select"]),
+    ("shared", &["mm", "channel", "mesh", "services", "error", "runtime", "select"]),
     ("queue", &["mm", "wait", "channel", "names", "wire", "codec", "mesh", "services", "error", "runtime", "select"]),
     ("sync", &["mm", "latch", "mesh", "services", "error", "runtime"]),
     ("process", &["task", "services", "error", "runtime"]),

@@ -133,6 +133,11 @@ impl MemoryPool {
         found.ok_or_else(|| MemError::NoSuchName { name: name.into() })
     }
 
+    /// Opens the pool of this id.
+    pub(crate) fn open_id(memory: &Arc<Memory>, id: ObjectId) -> Result<MemoryPool, MemError> {
+        memory.open_object(id, Kind::MemoryPool).map(Self::over)
+    }
+
     fn over(object: Object) -> MemoryPool {
         let ground = Box::new(Inside(object.memory().clone()));
         let heap_len = header(&object).heap_len;
@@ -164,6 +169,11 @@ impl MemoryPool {
             header(&self.0.object).settled.store(1, Ordering::SeqCst);
             return Ok(());
         }
+    }
+
+    /// The object it is.
+    pub(crate) fn object(&self) -> &Object {
+        &self.0.object
     }
 
     /// Its id on this node.

@@ -1,12 +1,12 @@
-//! A queue of another node, as the queues of this process see it.
+//! A queue of another node that a selector of this process can wait for, among other things.
 
 use std::ops::Deref;
 use std::sync::{Arc, Once};
 use std::thread;
 use std::time::Duration;
 
+use super::FarQueue;
 use crate::prim::{AtomicBool, AtomicU64, Ordering};
-use crate::services::FarQueue;
 use crate::time::Deadline;
 use crate::wait::{CELL_WORDS, WaitCell};
 
@@ -20,21 +20,21 @@ const PAUSE: Duration = Duration::from_millis(2);
 struct Words([AtomicU64; CELL_WORDS]);
 
 /// A queue of another node, and where those of this process sleep who wait for it among other things.
-pub(super) struct Far {
+pub(crate) struct WatchedQueue {
     queue: FarQueue,
     words: Words,
     ready: Arc<AtomicBool>,
     watched: Once,
 }
 
-impl Far {
-    pub(super) fn new(queue: FarQueue) -> Arc<Far> {
+impl WatchedQueue {
+    pub(crate) fn new(queue: FarQueue) -> Arc<WatchedQueue> {
         let words = Words([const { AtomicU64::new(0) }; CELL_WORDS]);
-        Arc::new(Far { queue, words, ready: Arc::default(), watched: Once::new() })
+        Arc::new(WatchedQueue { queue, words, ready: Arc::default(), watched: Once::new() })
     }
 
     /// Where a selector sleeps for it. From the first time on, a thread asks the queue's home for messages.
-    pub(super) fn cell(self: &Arc<Self>) -> &WaitCell {
+    pub(crate) fn cell(self: &Arc<Self>) -> &WaitCell {
         self.watched.call_once(|| {
             let far = Arc::downgrade(self);
             let watch = move || {
@@ -57,7 +57,7 @@ impl Far {
     }
 
     /// Whether the home said lately that there is something to take.
-    pub(super) fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::SeqCst) // pairs with the store in `cell`
     }
 
@@ -66,7 +66,7 @@ impl Far {
     }
 }
 
-impl Deref for Far {
+impl Deref for WatchedQueue {
     type Target = FarQueue;
 
     fn deref(&self) -> &FarQueue {
