@@ -248,7 +248,7 @@ impl From<FarError> for Error {
                 Why::Taken => ErrorKind::Exists,
                 Why::Mine => ErrorKind::WouldDeadlock,
                 Why::Broken => ErrorKind::Broken,
-                Why::TooMany => ErrorKind::InvalidArgument,
+                Why::TooMany | Why::BadArgument => ErrorKind::InvalidArgument,
                 Why::Unclear | Why::Other => ErrorKind::Io,
             },
         };

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytemuck::{Pod, Zeroable};
 use dragon::sync::{Array, Barrier, Condvar, Event, Lock, RwLock, Semaphore, Value};
-use dragon::{ErrorKind, Message, Pool, Queue, Runtime};
+use dragon::{Channel, ErrorKind, MemoryPool, Message, Pool, Queue, Runtime, Selector};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -90,6 +90,8 @@ fn a_rank_of_a_job() {
         "forgotten" => forgotten(&dragon),
         "lost holder" => lost_holder(&dragon),
         "lost home" => lost_home(&dragon),
+        "made" => made_elsewhere(&dragon),
+        "channels" => channels(&dragon),
         other => panic!("there is no part {other}"),
     }
     let ended = dragon.finalize();
@@ -630,4 +632,92 @@ fn lost_home(dragon: &Runtime) {
     );
     assert!(!lock.is_locked() && !event.is_set(), "of a lost node nothing can be seen");
     drop(guard);
+}
+
+#[test]
+fn a_queue_is_made_on_another_node_and_its_name_is_free_when_it_is_gone() {
+    start("made", &[0, 1, 1, 2]).ends_well(&[]);
+}
+
+fn made_elsewhere(dragon: &Runtime) {
+    let (all, nodes) = (share(dragon, 0, "made", || Barrier::new(4).unwrap()), dragon.nodes());
+    let build = |node: usize| Queue::<String>::builder().capacity(2).name("there").node(nodes[node]).build();
+    if dragon.rank() == 0 {
+        let queue = build(1).unwrap();
+        assert_eq!((queue.node(), queue.capacity()), (nodes[1], Some(2)));
+        assert_eq!(
+            (kind(build(0)), kind(build(1)), kind(build(2))),
+            (ErrorKind::Exists, ErrorKind::Exists, ErrorKind::Exists)
+        );
+        let nameless = Queue::<String>::builder().node(nodes[2]).joinable().build().unwrap();
+        nameless.put("one".into()).unwrap();
+        assert_eq!((nameless.node(), nameless.get().unwrap().as_str()), (nodes[2], "one"));
+        nameless.task_done().unwrap();
+        nameless.join().unwrap();
+        let bad = Queue::<String>::builder().node(nodes[2]).name("").build();
+        assert_eq!(kind(bad), ErrorKind::InvalidArgument);
+        queue.put("from 0".into()).unwrap();
+        all.wait().unwrap();
+        all.wait().unwrap();
+        drop(queue);
+        // Its node says that it is gone, so others may have its name: here, and then on a third node.
+        until("the name is free", || build(0).is_ok());
+        until("the name is free again", || build(2).is_ok());
+    } else {
+        all.wait().unwrap();
+        if dragon.rank() == 2 {
+            let queue = Queue::<String>::open("there").unwrap();
+            assert_eq!((queue.node(), queue.get().unwrap().as_str()), (dragon.node(), "from 0"));
+        }
+        all.wait().unwrap();
+    }
+    all.wait().unwrap();
+}
+
+#[test]
+fn a_channel_is_used_from_another_node_and_a_memory_pool_says_that_it_cannot() {
+    start("channels", &[0, 1]).ends_well(&[]);
+}
+
+fn channels(dragon: &Runtime) {
+    let large: Vec<u8> = (0..200_000_u32).map(|x| (x % 251) as u8).collect();
+    let made = || (Channel::create(2, 64).unwrap(), Channel::create(2, 64).unwrap());
+    let (there, back) = share(dragon, 0, "channels", made);
+    if dragon.rank() == 1 {
+        assert_eq!((there.capacity(), there.len(), there.is_closed()), (2, 0, false));
+        assert!(!there.poll(milliseconds(10)).unwrap() && there.poll_send(Duration::ZERO).unwrap());
+        there.send(b"abc").unwrap();
+        let mut loan = there.loan(large.len()).unwrap();
+        loan.copy_from_slice(&large);
+        there.send_loan(loan).map_err(|(error, _)| error).unwrap();
+        assert!(there.is_full() && !there.poll_send(milliseconds(10)).unwrap());
+        assert_eq!(kind(there.try_send(b"d")), ErrorKind::Full);
+        assert_eq!(kind(there.send_timeout(b"d", milliseconds(10))), ErrorKind::TimedOut);
+        // Among other things, which do not come.
+        let nothing = Queue::<u8>::bounded(1).unwrap();
+        let pool = Pool::new(1).unwrap();
+        let go = pool.submit(|there: Channel| there.send(b"go").unwrap(), there.clone()).unwrap();
+        let mut selector = Selector::new();
+        let (_, expected) = (selector.add(&nothing), selector.add(&back));
+        assert!(selector.select().unwrap() == expected && *back.recv().unwrap() == large);
+        go.get().unwrap();
+        let memory = Queue::<MemoryPool>::open_timeout("memory", LONG).unwrap();
+        let error = memory.get().unwrap_err();
+        assert!(error.kind() == ErrorKind::Codec && error.to_string().contains("is on node 0"), "{error}");
+        there.close();
+        assert_eq!(kind(there.send(b"late")), ErrorKind::Closed);
+    } else {
+        assert!(there.poll(LONG).unwrap());
+        assert_eq!(&*there.recv().unwrap(), b"abc");
+        assert!(*there.recv().unwrap() == large);
+        assert_eq!(&*there.recv().unwrap(), b"go");
+        back.send(&large).unwrap();
+        let pool = MemoryPool::create("of node 0", 1 << 16).unwrap();
+        let workers = Pool::new(1).unwrap();
+        let id = workers.submit(|pool: MemoryPool| pool.alloc(10).unwrap().into_id(), pool.clone());
+        assert!(pool.take(id.unwrap().get().unwrap()).is_ok(), "on its node it is the same pool");
+        let memory = Queue::<MemoryPool>::builder().name("memory").build().unwrap();
+        memory.put(pool).unwrap();
+        assert_eq!(there.recv().unwrap_err().kind(), ErrorKind::Closed);
+    }
 }

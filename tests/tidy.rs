@@ -82,7 +82,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("sim", &["mm", "channel", "wire", "proto", "transport", "mesh", "services"]),
     // Floor 6: what users type.
     ("select", &["mm", "wait", "latch", "error", "runtime"]),
-    ("shared", &["mm", "channel", "error", "runtime", "select"]),
+    ("shared", &["mm", "wait", "channel", "mesh", "services", "error", "runtime", "select"]),
     ("queue", &["mm", "wait", "channel", "names", "wire", "codec", "mesh", "services", "error", "runtime", "select"]),
     ("sync", &["mm", "wait", "latch", "mesh", "services", "error", "runtime", "select"]),
     ("process", &["task", "services", "error", "runtime"]),

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use super::far::Far;
 use crate::channel::{Chain, Channel, ChannelError, Letter, Payload, Received};
 use crate::error::Error;
 use crate::id::{NodeNumber, ObjectId};
 use crate::mesh::Mesh;
 use crate::mm::{MemError, Memory, Object};
-use crate::services::{FarError, FarQueue, Why};
+use crate::services::{FarError, FarQueue, NewQueue, WatchedQueue, Why};
 use crate::time::Deadline;
 use crate::wait::{Patience, WaitCell, wait_until};
 
@@ -18,7 +17,7 @@ pub(super) enum Body {
     Bounded(Channel),
     Unbounded(Chain),
     /// Its home is another node.
-    Far(Arc<Far>),
+    Far(Arc<WatchedQueue>),
 }
 
 /// Why a queue did not do what it was to do, wherever it is.
@@ -83,7 +82,12 @@ impl Body {
 
     /// Opens one whose home is another node.
     pub(super) fn open_far(mesh: &Mesh, home: NodeNumber, id: ObjectId) -> Result<Body, FarError> {
-        Ok(Body::Far(Far::new(FarQueue::open(mesh.clone(), home, id)?)))
+        Ok(Body::Far(WatchedQueue::new(FarQueue::open(mesh.clone(), home, id)?)))
+    }
+
+    /// Has another node make one.
+    pub(super) fn make_far(mesh: &Mesh, home: NodeNumber, new: &NewQueue) -> Result<Body, FarError> {
+        Ok(Body::Far(WatchedQueue::new(FarQueue::make(mesh.clone(), home, new)?)))
     }
 
     /// What its home calls it.

@@ -11,7 +11,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::names;
 use crate::names::NameError;
 use crate::runtime;
-use crate::runtime::NodeId;
+use crate::runtime::{Core, NodeId};
+use crate::services::NewQueue;
 
 /// Bytes in a slot where messages are of different lengths: two cache lines with their heads.
 const INLINE: usize = 112;
@@ -110,7 +111,8 @@ impl<T, C: Codec<T>> QueueBuilder<T, C> {
         }
         let core = runtime::current()?;
         if let Some(node) = self.node.filter(|node| node.number() != core.place().node()) {
-            return refused(format!("there is no {node}"));
+            let body = self.make_far(&core, node)?;
+            return Ok(Queue { body, core, types: PhantomData });
         }
         let (memory, inline) = (core.memory(), self.inline_bytes());
         let label = label::<T, C>();
@@ -128,6 +130,20 @@ impl<T, C: Codec<T>> QueueBuilder<T, C> {
             }
         }
         Ok(Queue { body, core, types: PhantomData })
+    }
+
+    fn make_far(&self, core: &Core, node: NodeId) -> Result<Body> {
+        let none = || Error::new(ErrorKind::InvalidArgument, format!("there is no {node}"));
+        let mesh = core.mesh()?.filter(|_| node.number() < core.place().nodes()).ok_or_else(none)?;
+        let new = NewQueue {
+            capacity: self.capacity,
+            inline: self.inline_bytes(),
+            limit: self.memory_limit.unwrap_or(u64::MAX),
+            label: label::<T, C>(),
+            joinable: self.joinable,
+            name: self.name.clone(),
+        };
+        Ok(Body::make_far(mesh, node.number(), &new)?)
     }
 
     fn inline_bytes(&self) -> usize {

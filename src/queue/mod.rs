@@ -3,7 +3,6 @@
 mod body;
 mod builder;
 mod error;
-mod far;
 mod handle;
 mod many;
 

@@ -1,10 +1,8 @@
 //! Waiting for several things at once: a [`Selector`] sleeps at all their wait cells in one call of the kernel.
 
 mod process;
-mod watch;
 
 pub use process::ProcessWatch;
-pub(crate) use watch::{SPELL, Watch};
 
 use std::sync::Arc;
 use std::time::Duration;

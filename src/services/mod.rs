@@ -14,6 +14,8 @@ mod threads;
 
 pub(crate) use agent::{Agent, ChildEnd, Ended, Watched};
 pub(crate) use error::ServiceError;
-pub(crate) use far::{FarError, FarObject, FarQueue, Names, SyncOp, Travels, Why, tell_end};
+pub(crate) use far::{
+    FarError, FarObject, FarQueue, Names, NewQueue, SPELL, SyncOp, Travels, Watch, WatchedQueue, Why, tell_end,
+};
 pub(crate) use host::{Host, Loss, Seat, finish};
 pub(crate) use spawn::{Born, Order, read_argument};

@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::error::Result;
-use crate::id::ObjectId;
+use crate::id::{NodeNumber, ObjectId};
 use crate::mm::{self, PoolBlock};
 use crate::runtime;
 
@@ -17,6 +17,9 @@ use crate::runtime;
 /// Blocks have ids, by which other processes find them; freeing a block that another process allocated
 /// is legal. What a process held when it died is given back. A pool made with
 /// [`create_local`](MemoryPool::create_local) ends with the process that made it.
+///
+/// **Other nodes.** Memory is of one node: a handle can be put into the argument of a task or a message, and
+/// taken out in any process of the same node. To take it out on another node is an error that says so.
 ///
 /// ```
 /// let _dragon = dragon::init()?;
@@ -132,15 +135,23 @@ impl MemoryPool {
 
 impl Serialize for MemoryPool {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let node = runtime::current().map_err(serde::ser::Error::custom)?.place().node();
         mm::note(self.0.object());
-        self.0.object().id().serialize(serializer)
+        (node, self.0.id()).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for MemoryPool {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<MemoryPool, D::Error> {
-        let id = ObjectId::deserialize(deserializer)?;
+        let (node, id) = <(NodeNumber, ObjectId)>::deserialize(deserializer)?;
         let core = runtime::current().map_err(de::Error::custom)?;
+        let here = core.place().node();
+        if node != here {
+            let text = format!(
+                "a memory pool is the memory of its node: this one is on node {node} and cannot be used on node {here}"
+            );
+            return Err(de::Error::custom(text));
+        }
         mm::MemoryPool::open_id(core.memory(), id).map(MemoryPool).map_err(de::Error::custom)
     }
 }

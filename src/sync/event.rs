@@ -9,8 +9,8 @@ use crate::error::Result;
 use crate::latch;
 use crate::mm::Kind;
 use crate::runtime::NodeId;
-use crate::select::{Door, Ready, SPELL, Source};
-use crate::services::{FarError, SyncOp, Why};
+use crate::select::{Door, Ready, Source};
+use crate::services::{FarError, SPELL, SyncOp, Why};
 use crate::time::Deadline;
 
 enum OfEvent {}

@@ -15,8 +15,7 @@ use crate::mm;
 use crate::mm::{Kind, Object};
 use crate::prim::AtomicU64;
 use crate::runtime::{self, Core, NodeId};
-use crate::select::Watch;
-use crate::services::{FarError, FarObject, SyncOp, Why};
+use crate::services::{FarError, FarObject, SyncOp, Watch, Why};
 use crate::time::Deadline;
 use crate::wait::WaitCell;
 

@@ -8,13 +8,17 @@ mod names;
 mod queue;
 mod sync;
 pub(super) mod sync_words;
+mod watch;
+mod watched;
 
 pub(crate) use names::Names;
 pub(crate) use queue::FarQueue;
 pub(in crate::services) use sync::encode as encode_guest;
 pub(crate) use sync::{FarObject, Travels, tell_end};
 pub(crate) use sync_words::SyncOp;
-pub(crate) use words::{FarError, Why};
+pub(crate) use watch::{SPELL, Watch};
+pub(crate) use watched::WatchedQueue;
+pub(crate) use words::{FarError, NewQueue, Why};
 
 use crate::mesh::Reply;
 

@@ -1,10 +1,11 @@
 //! A queue whose home is another node.
 
-use super::words::{QUEUE, QueueFacts, QueueHead, QueueOp, Why};
+use super::words::{NewQueue, QUEUE, QueueFacts, QueueHead, QueueOp, Why};
 use super::{FarError, well};
 use crate::id::{NodeNumber, ObjectId};
 use crate::mesh::{Body, Mesh};
 use crate::time::Deadline;
+use crate::wire;
 
 /// This process's hold on a queue of another node: it lives at least as long as this.
 pub(crate) struct FarQueue {
@@ -22,6 +23,20 @@ impl FarQueue {
         let unclear = FarError::Refused { why: Why::Unclear, text: format!("node {home} says nothing of its queue") };
         let facts = reply.body.get(..size_of::<QueueFacts>()).ok_or(unclear)?;
         let facts = bytemuck::pod_read_unaligned(facts);
+        Ok(FarQueue { mesh, home, queue, facts })
+    }
+
+    /// Has another node make a queue, and opens it.
+    pub(crate) fn make(mesh: Mesh, home: NodeNumber, new: &NewQueue) -> Result<FarQueue, FarError> {
+        let unclear = |text: String| FarError::Refused { why: Why::Unclear, text };
+        // Names no queue: there is none yet.
+        let head = QueueHead { queue: u64::MAX, patience: u64::MAX, op: QueueOp::Make as u32, spare: 0 };
+        let mut call = bytemuck::bytes_of(&head).to_vec();
+        wire::encode(new, &mut call).map_err(|error| unclear(error.to_string()))?;
+        let reply = well(mesh.call(home, QUEUE, &call)?)?;
+        let made = reply.body.first_chunk().map(|word| u64::from_le_bytes(*word)).and_then(ObjectId::from_word);
+        let queue = made.ok_or_else(|| unclear(format!("node {home} says nothing of the queue it made")))?;
+        let facts = QueueFacts { label: new.label, capacity: new.capacity.unwrap_or(0) as u64 };
         Ok(FarQueue { mesh, home, queue, facts })
     }
 
@@ -86,6 +101,15 @@ impl FarQueue {
         match self.ask(QueueOp::Poll, deadline) {
             Ok(_) => Ok(true),
             Err(FarError::Refused { why: Why::TimedOut | Why::Empty, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether there is room for a message, or will never be.
+    pub(crate) fn poll_room(&self, deadline: Deadline) -> Result<bool, FarError> {
+        match self.ask(QueueOp::PollRoom, deadline) {
+            Ok(_) => Ok(true),
+            Err(FarError::Refused { why: Why::TimedOut | Why::Full, .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -44,10 +44,12 @@ pub(crate) enum Why {
     Broken = 13,
     /// More than can be counted, or than was agreed.
     TooMany = 14,
+    /// What it was asked for makes no sense to it.
+    BadArgument = 15,
 }
 
 impl Why {
-    const ALL: [Why; 14] = [
+    const ALL: [Why; 15] = [
         Why::Full,
         Why::Empty,
         Why::TimedOut,
@@ -62,6 +64,7 @@ impl Why {
         Why::Mine,
         Why::Broken,
         Why::TooMany,
+        Why::BadArgument,
     ];
 
     /// `None`: nothing was refused.
@@ -76,6 +79,7 @@ impl Why {
             ChannelError::TimedOut => Why::TimedOut,
             ChannelError::Closed | ChannelError::Interrupted => Why::Closed,
             ChannelError::TooLarge { .. } | ChannelError::TooLong { .. } => Why::TooLarge,
+            ChannelError::Shape { .. } => Why::BadArgument,
             ChannelError::AtLimit { .. } => Why::OutOfMemory,
             ChannelError::Memory(memory) | ChannelError::Lost { source: memory, .. } => Why::of_memory(memory),
             _ => Why::Other,
@@ -119,12 +123,16 @@ pub(in crate::services) enum QueueOp {
     /// Opens it for the caller's node, which must let go of it some day.
     Hold = 8,
     LetGo = 9,
+    /// Makes one, for the caller's node. What it shall be follows.
+    Make = 10,
+    /// Waits until there is room.
+    PollRoom = 11,
 }
 
 impl QueueOp {
     pub(in crate::services) fn from_word(word: u32) -> Option<QueueOp> {
         use QueueOp::*;
-        [Put, Get, Len, Close, Done, Join, Poll, Hold, LetGo].into_iter().find(|op| *op as u32 == word)
+        [Put, Get, Len, Close, Done, Join, Poll, Hold, LetGo, Make, PollRoom].into_iter().find(|op| *op as u32 == word)
     }
 }
 
@@ -177,6 +185,30 @@ pub(in crate::services) struct QueueFacts {
 /// What can be asked of the leader about names.
 #[derive(Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(in crate::services) enum NameCall {
-    Give { name: String, node: u32, object: ObjectId },
-    Find { name: String },
+    Give {
+        name: String,
+        node: u32,
+        object: ObjectId,
+    },
+    Find {
+        name: String,
+    },
+    /// To the node that an object is of: whether it is still there.
+    Lives {
+        object: ObjectId,
+    },
+}
+
+/// A queue as one asks another node for it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct NewQueue {
+    /// None: it has no bound.
+    pub(crate) capacity: Option<usize>,
+    /// Bytes of a message that travel in the queue itself.
+    pub(crate) inline: usize,
+    /// Most bytes of memory, of one without a bound.
+    pub(crate) limit: u64,
+    pub(crate) label: u64,
+    pub(crate) joinable: bool,
+    pub(crate) name: Option<String>,
 }

@@ -59,6 +59,7 @@ impl Seat {
 /// What the host shares with the threads that answer for it.
 struct Inner {
     hub: Arc<Hub>,
+    memory: Arc<Memory>,
     seat: Seat,
     threads: Threads,
     world: World,
@@ -82,7 +83,16 @@ impl Host {
         let world = World::new(&seat, Box::new(tell));
         let (queues, names) = (Queues::new(memory.clone()), Registry::default());
         let guests = Guests::new(memory.clone());
-        let inner = Inner { hub: hub.clone(), seat, threads: Threads::new(), world, queues, names, guests };
+        let inner = Inner {
+            hub: hub.clone(),
+            memory: memory.clone(),
+            seat,
+            threads: Threads::new(),
+            world,
+            queues,
+            names,
+            guests,
+        };
         let host = Host(Arc::new(inner));
         hub.set_server(Arc::new(host.clone()));
         host
@@ -104,8 +114,8 @@ impl Server for Host {
     fn serve(&self, request: Request, answer: Answer) {
         match request.service {
             WORLD => self.0.world.serve(&self.0, &request, answer),
-            QUEUE => self.0.queues.serve(&self.0.threads, request, answer),
-            NAMES => self.0.names.serve(&request, answer),
+            QUEUE => self.0.queues.serve(&self.0, request, answer),
+            NAMES => self.0.names.serve(&self.0, &request, answer),
             SYNC => sync::serve(&self.0.guests, self.0.hub.me(), &self.0.threads, &request, answer),
             GUEST => self.0.guests.serve(&self.0, &request, answer),
             other => {

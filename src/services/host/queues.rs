@@ -6,15 +6,21 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::super::far::words::{QueueFacts, QueueHead, QueueOp, Why};
+use super::super::far::words::{NewQueue, QueueFacts, QueueHead, QueueOp, Why};
+use super::super::far::{FarError, Names};
 use super::super::threads::Threads;
-use super::{lock, unclear};
+use super::{Inner, lock, unclear};
 use crate::channel::{Chain, Channel, ChannelError, Letter, Payload};
 use crate::id::{NodeNumber, ObjectId};
 use crate::mesh::{Answer, Body, Request};
 use crate::mm::{Block, MemError, Memory};
+use crate::names;
+use crate::names::NameError;
 use crate::time::Deadline;
 use crate::wait::{Patience, wait_until};
+use crate::wire;
+
+const HEAD: usize = size_of::<QueueHead>();
 
 /// How long a call of a node that is lost may still wait.
 const SLICE: Duration = Duration::from_millis(200);
@@ -140,15 +146,22 @@ impl Queues {
         drop(gone);
     }
 
-    pub(super) fn serve(&self, threads: &Threads, request: Request, answer: Answer) {
+    pub(super) fn serve(&self, host: &Arc<Inner>, request: Request, answer: Answer) {
+        let threads = &host.threads;
         // A message has its head apart, so that it can stay where it landed.
-        let head = if request.head.is_empty() { &request.body[..] } else { &request.head };
-        let Ok(head) = bytemuck::try_pod_read_unaligned::<QueueHead>(head) else {
+        let apart = !request.head.is_empty();
+        let head = if apart { Some((&request.head[..], &[][..])) } else { request.body.split_at_checked(HEAD) };
+        let read =
+            head.and_then(|(head, rest)| Some((bytemuck::try_pod_read_unaligned::<QueueHead>(head).ok()?, rest)));
+        let Some((head, rest)) = read else {
             return unclear(answer, "a call for a queue that is not as long as its head");
         };
         let (Some(op), Some(id)) = (QueueOp::from_word(head.op), ObjectId::from_word(head.queue)) else {
             return unclear(answer, "a call for a queue that makes no sense");
         };
+        if op == QueueOp::Make {
+            return self.make(host, request.from, rest, answer);
+        }
         let queue = match self.shared.queue(request.from, id, op) {
             Ok(queue) => queue,
             Err(error) => return refuse(answer, &error),
@@ -172,10 +185,30 @@ impl Queues {
             QueueOp::Put => {
                 self.put(threads, request.from, queue, Message::from(request.body), head.deadline(), answer)
             }
-            QueueOp::Get | QueueOp::Poll | QueueOp::Join => {
+            QueueOp::Make => {}
+            QueueOp::Get | QueueOp::Poll | QueueOp::PollRoom | QueueOp::Join => {
                 self.wait(threads, request.from, queue, op, head.deadline(), answer);
             }
         }
+    }
+
+    /// Makes a queue for another node, which has it open from then on.
+    fn make(&self, host: &Arc<Inner>, from: NodeNumber, new: &[u8], answer: Answer) {
+        let new: NewQueue = match wire::decode(new) {
+            Ok(new) => new,
+            Err(error) => return unclear(answer, &error.to_string()),
+        };
+        let (shared, host) = (self.shared.clone(), host.clone());
+        // A name is the leader's to give, who must be waited for.
+        let mesh = host.mesh();
+        let leader = host.seat.leader;
+        host.threads.run(move || {
+            let names = Names::new(&mesh, leader);
+            match shared.make(from, &new, &names) {
+                Ok(id) => answer.send(0, &id.to_word().to_le_bytes()),
+                Err((why, text)) => answer.send(why as u16, text.as_bytes()),
+            }
+        });
     }
 
     fn put(
@@ -227,6 +260,10 @@ impl Queues {
                 let wait = |slice| either!(&queue, one => one.wait_done(slice)).unwrap_or(Ok(()));
                 shared.in_slices_with(from, deadline, answer, &1_u64.to_le_bytes(), wait);
             }
+            QueueOp::PollRoom => shared.in_slices(from, deadline, answer, |slice| match &queue {
+                Queue::Bounded(channel) => channel.wait_writable(slice),
+                Queue::Unbounded(_) => Ok(()),
+            }),
             _ => shared.in_slices(from, deadline, answer, |slice| wait_ready(&queue, slice)),
         });
     }
@@ -258,6 +295,28 @@ impl Shared {
             held.insert((from, id), (queue.clone(), 1));
         }
         Ok(queue)
+    }
+
+    fn make(&self, from: NodeNumber, new: &NewQueue, names: &Names<'_>) -> Result<ObjectId, (Why, String)> {
+        let NewQueue { capacity, inline, limit, label, joinable, .. } = *new;
+        let made = match capacity {
+            Some(capacity) => Channel::create_for(&self.memory, capacity, inline, label, joinable).map(Queue::Bounded),
+            None => Chain::create(&self.memory, inline, limit, label, joinable).map(Queue::Unbounded),
+        };
+        let queue = made.map_err(|error| (Why::of(&error), error.to_string()))?;
+        let id = either!(&queue, one => one.id());
+        if let Some(name) = &new.name {
+            names::give(&self.memory, name, id).map_err(|error| (why_not_named(&error), error.to_string()))?;
+            names.give(name, id).map_err(|error| match error {
+                FarError::Refused { why, text } => (why, text),
+                FarError::Mesh(error) => (Why::Other, error.to_string()),
+            })?;
+        }
+        let mut held = lock(&self.held);
+        if !lock(&self.lost).contains(&from) {
+            held.insert((from, id), (queue, 1));
+        }
+        Ok(id)
     }
 
     fn let_go(&self, from: NodeNumber, id: ObjectId) {
@@ -314,6 +373,15 @@ impl Shared {
     fn go_on(&self, from: NodeNumber, deadline: Deadline, error: &ChannelError) -> bool {
         let nothing = matches!(error, ChannelError::TimedOut | ChannelError::Full | ChannelError::Empty);
         nothing && !deadline.passed() && !lock(&self.lost).contains(&from)
+    }
+}
+
+fn why_not_named(error: &NameError) -> Why {
+    match error {
+        NameError::Length { .. } => Why::BadArgument,
+        NameError::Taken { .. } => Why::Taken,
+        NameError::TooMany | NameError::Memory(_) => Why::OutOfMemory,
+        NameError::Stopped => Why::TimedOut,
     }
 }
 

@@ -1,38 +1,38 @@
-//! A queue of another node, as the queues of this process see it.
+//! A queue of another node that a selector of this process can wait for, among other things.
 
 use std::ops::Deref;
 use std::sync::Arc;
 
-use crate::select::{SPELL, Watch};
-use crate::services::FarQueue;
+use super::FarQueue;
+use super::watch::{SPELL, Watch};
 use crate::time::Deadline;
 use crate::wait::WaitCell;
 
 /// A queue of another node, and where those of this process sleep who wait for it among other things.
-pub(super) struct Far {
+pub(crate) struct WatchedQueue {
     queue: FarQueue,
     watch: Watch,
 }
 
-impl Far {
-    pub(super) fn new(queue: FarQueue) -> Arc<Far> {
-        Arc::new(Far { queue, watch: Watch::new() })
+impl WatchedQueue {
+    pub(crate) fn new(queue: FarQueue) -> Arc<WatchedQueue> {
+        Arc::new(WatchedQueue { queue, watch: Watch::new() })
     }
 
     /// Where a selector sleeps for it.
-    pub(super) fn cell(self: &Arc<Self>) -> &WaitCell {
+    pub(crate) fn cell(self: &Arc<Self>) -> &WaitCell {
         // A home that is lost is ready: to take from it says so at once.
-        let ask = |far: &Far| far.queue.poll(Deadline::after(SPELL)).unwrap_or(true);
+        let ask = |far: &WatchedQueue| far.queue.poll(Deadline::after(SPELL)).unwrap_or(true);
         self.watch.cell(self, |far| &far.watch, ask)
     }
 
     /// Whether the home said lately that there is something to take.
-    pub(super) fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.watch.is_ready()
     }
 }
 
-impl Deref for Far {
+impl Deref for WatchedQueue {
     type Target = FarQueue;
 
     fn deref(&self) -> &FarQueue {
