@@ -645,7 +645,10 @@ fn made_elsewhere(dragon: &Runtime) {
     if dragon.rank() == 0 {
         let queue = build(1).unwrap();
         assert_eq!((queue.node(), queue.capacity()), (nodes[1], Some(2)));
-        assert_eq!((kind(build(0)), kind(build(1)), kind(build(2))), (ErrorKind::Exists, ErrorKind::Exists, ErrorKind::Exists));
+        assert_eq!(
+            (kind(build(0)), kind(build(1)), kind(build(2))),
+            (ErrorKind::Exists, ErrorKind::Exists, ErrorKind::Exists)
+        );
         let nameless = Queue::<String>::builder().node(nodes[2]).joinable().build().unwrap();
         nameless.put("one".into()).unwrap();
         assert_eq!((nameless.node(), nameless.get().unwrap().as_str()), (nodes[2], "one"));

@@ -185,10 +185,18 @@ pub(in crate::services) struct QueueFacts {
 /// What can be asked of the leader about names.
 #[derive(Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(in crate::services) enum NameCall {
-    Give { name: String, node: u32, object: ObjectId },
-    Find { name: String },
+    Give {
+        name: String,
+        node: u32,
+        object: ObjectId,
+    },
+    Find {
+        name: String,
+    },
     /// To the node that an object is of: whether it is still there.
-    Lives { object: ObjectId },
+    Lives {
+        object: ObjectId,
+    },
 }
 
 /// A queue as one asks another node for it.

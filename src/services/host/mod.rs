@@ -83,7 +83,16 @@ impl Host {
         let world = World::new(&seat, Box::new(tell));
         let (queues, names) = (Queues::new(memory.clone()), Registry::default());
         let guests = Guests::new(memory.clone());
-        let inner = Inner { hub: hub.clone(), memory: memory.clone(), seat, threads: Threads::new(), world, queues, names, guests };
+        let inner = Inner {
+            hub: hub.clone(),
+            memory: memory.clone(),
+            seat,
+            threads: Threads::new(),
+            world,
+            queues,
+            names,
+            guests,
+        };
         let host = Host(Arc::new(inner));
         hub.set_server(Arc::new(host.clone()));
         host

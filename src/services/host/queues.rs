@@ -249,9 +249,7 @@ impl Shared {
     fn make(&self, from: NodeNumber, new: &NewQueue, names: &Names<'_>) -> Result<ObjectId, (Why, String)> {
         let NewQueue { capacity, inline, limit, label, joinable, .. } = *new;
         let made = match capacity {
-            Some(capacity) => {
-                Channel::create_for(&self.memory, capacity, inline, label, joinable).map(Queue::Bounded)
-            }
+            Some(capacity) => Channel::create_for(&self.memory, capacity, inline, label, joinable).map(Queue::Bounded),
             None => Chain::create(&self.memory, inline, limit, label, joinable).map(Queue::Unbounded),
         };
         let queue = made.map_err(|error| (Why::of(&error), error.to_string()))?;
