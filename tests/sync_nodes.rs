@@ -681,8 +681,8 @@ fn a_channel_is_used_from_another_node_and_a_memory_pool_says_that_it_cannot() {
 
 fn channels(dragon: &Runtime) {
     let large: Vec<u8> = (0..200_000_u32).map(|x| (x % 251) as u8).collect();
-    let made = || (Channel::create(2, 64).unwrap(), Channel::create(2, 64).unwrap());
-    let (there, back) = share(dragon, 0, "channels", made);
+    let made = || (Channel::create(2, 64).unwrap(), Channel::create(2, 64).unwrap(), Barrier::new(2).unwrap());
+    let (there, back, all) = share(dragon, 0, "channels", made);
     if dragon.rank() == 1 {
         assert_eq!((there.capacity(), there.len(), there.is_closed()), (2, 0, false));
         assert!(!there.poll(milliseconds(10)).unwrap() && there.poll_send(Duration::ZERO).unwrap());
@@ -693,6 +693,7 @@ fn channels(dragon: &Runtime) {
         assert!(there.is_full() && !there.poll_send(milliseconds(10)).unwrap());
         assert_eq!(kind(there.try_send(b"d")), ErrorKind::Full);
         assert_eq!(kind(there.send_timeout(b"d", milliseconds(10))), ErrorKind::TimedOut);
+        all.wait().unwrap();
         // Among other things, which do not come.
         let nothing = Queue::<u8>::bounded(1).unwrap();
         let pool = Pool::new(1).unwrap();
@@ -702,12 +703,13 @@ fn channels(dragon: &Runtime) {
         assert!(selector.select().unwrap() == expected && *back.recv().unwrap() == large);
         go.get().unwrap();
         let memory = Queue::<MemoryPool>::open_timeout("memory", LONG).unwrap();
-        let error = memory.get().unwrap_err();
-        assert!(error.kind() == ErrorKind::Codec && error.to_string().contains("is on node 0"), "{error}");
+        let error = memory.get().unwrap().alloc(1).map(drop).unwrap_err();
+        assert!(error.kind() == ErrorKind::InvalidArgument && error.to_string().contains("is node 0"), "{error}");
         there.close();
         assert_eq!(kind(there.send(b"late")), ErrorKind::Closed);
     } else {
         assert!(there.poll(LONG).unwrap());
+        all.wait().unwrap();
         assert_eq!(&*there.recv().unwrap(), b"abc");
         assert!(*there.recv().unwrap() == large);
         assert_eq!(&*there.recv().unwrap(), b"go");
@@ -717,7 +719,7 @@ fn channels(dragon: &Runtime) {
         let id = workers.submit(|pool: MemoryPool| pool.alloc(10).unwrap().into_id(), pool.clone());
         assert!(pool.take(id.unwrap().get().unwrap()).is_ok(), "on its node it is the same pool");
         let memory = Queue::<MemoryPool>::builder().name("memory").build().unwrap();
-        memory.put(pool).unwrap();
+        memory.put(pool.clone()).unwrap();
         assert_eq!(there.recv().unwrap_err().kind(), ErrorKind::Closed);
     }
 }

@@ -98,7 +98,10 @@ impl<T, C> Serialize for Queue<T, C> {
         match (&self.body, self.body.object()) {
             (_, Some(object)) => mm::note(object),
             // Its home must not hear that this process lets go of it before it hears that another holds it.
-            (body, None) => self.core.linger(body.clone()),
+            (body, None) => {
+                let home = body.home().unwrap_or(self.core.place().node());
+                self.core.linger((home, body.id()), body.clone());
+            }
         }
         (self.body.home().unwrap_or(self.core.place().node()), self.body.id()).serialize(serializer)
     }

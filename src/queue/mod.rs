@@ -205,7 +205,8 @@ impl<T, C: Codec<T>> Queue<T, C> {
                 Error::with_source(ErrorKind::Codec, text, why)
             })?;
             if self.body.home().is_some() && !cargo.is_empty() {
-                self.core.linger(cargo.clone());
+                let here = self.core.place().node();
+                cargo.iter().for_each(|object| self.core.linger((here, object.id()), object.clone()));
             }
             let sent = self.body.send(bytes.len(), &cargo, deadline, |space| space.copy_from_slice(bytes));
             sent.map_err(|error| self.refused(error))

@@ -1,13 +1,12 @@
 //! What a process has once: its view of the node's memory, its agent, and who listens to events.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use once_cell::sync::OnceCell;
 
 use super::events::{Event, Events, Subscribers};
+use super::lingering::Lingering;
 use super::place::Place;
 use super::start;
 use super::stats::Stats;
@@ -34,12 +33,9 @@ pub(crate) struct Core {
     /// The same memory once more, to read figures from; since somebody asked for some.
     view: OnceCell<View>,
     subscribers: Subscribers,
-    lingering: Mutex<VecDeque<(Instant, Box<dyn Send>)>>,
+    lingering: Lingering,
     travels: Travels,
 }
-
-/// How long a handle may be on its way to another node.
-const LINGER: Duration = Duration::from_secs(600);
 
 /// The hub of this node, if it is in this process, and the threads that work for it.
 pub(super) struct HubThreads {
@@ -115,7 +111,7 @@ impl Core {
             closed: AtomicU8::new(0),
             view: OnceCell::new(),
             subscribers: Subscribers::default(),
-            lingering: Mutex::default(),
+            lingering: Lingering::default(),
             travels: Travels::default(),
         }
     }
@@ -206,14 +202,9 @@ impl Core {
         Ok(FarObject::open(mesh, &self.memory, &self.travels, (home, id, kind))?)
     }
 
-    /// Keeps what is on its way to another node, until that has surely said that it holds it.
-    pub(crate) fn linger(&self, what: impl Send + 'static) {
-        let (now, mut kept) = (now(), self.lingering.lock().unwrap_or_else(PoisonError::into_inner));
-        kept.push_back((now, Box::new(what)));
-        let old = kept.iter().take_while(|(since, _)| now.duration_since(*since) > LINGER).count();
-        let old: Vec<_> = kept.drain(..old).collect();
-        drop(kept);
-        drop(old);
+    /// Keeps an object whose handle is on its way to another node, until that has surely said that it holds it.
+    pub(crate) fn linger(&self, (home, id): (NodeNumber, ObjectId), what: impl Send + 'static) {
+        self.lingering.keep((home, id), now(), Box::new(what));
     }
 
     /// The name of this node's machine, for errors.

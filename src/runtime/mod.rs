@@ -6,6 +6,7 @@
 mod config;
 mod core;
 mod events;
+mod lingering;
 mod place;
 mod start;
 mod stats;

@@ -322,7 +322,7 @@ impl Serialize for Channel {
         match &self.body {
             Body::Near(channel) => mm::note(channel.object()),
             // Its home must not hear that this process lets go of it before it hears that another holds it.
-            Body::Far(far) => self.core.linger(far.clone()),
+            Body::Far(far) => self.core.linger((far.home(), far.id()), far.clone()),
         }
         (self.home(), self.id()).serialize(serializer)
     }

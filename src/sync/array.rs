@@ -1,4 +1,4 @@
-//! A row of plain values that the processes of a node share.
+//! A row of plain values that processes share.
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -28,6 +28,9 @@ impl Sort for OfArray {
 /// death. Larger ones are moved in words of 8 bytes, and several elements one after the other; who needs to see them of
 /// one piece holds the array's [`lock`](Array::lock), which keeps out only those that take it too. Who reads an
 /// element sees all that its writer had done before.
+///
+/// **Other nodes.** A read or a write of any number of elements is one call to the array's home; so prefer
+/// [`read`](Array::read) and [`write`](Array::write) to loops over elements there.
 ///
 /// **Death.** A process that dies while it holds the lock hands it on, poisoned, as with
 /// [`Lock`](super::Lock).

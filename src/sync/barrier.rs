@@ -1,4 +1,4 @@
-//! A meeting of a fixed number of parties, across the processes of a node.
+//! A meeting of a fixed number of parties, across processes and nodes.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ impl Sort for OfBarrier {
     const CALLED: &'static str = "barrier";
 }
 
-/// A place where a fixed number of threads, of any processes of the node, wait for each other, again and again.
+/// A place where a fixed number of threads, of any processes of the job, wait for each other, again and again.
 ///
 /// Each of the parties gets another number from 0, in the order they came. One of them, the one that came
 /// last, may [act](Barrier::wait_with) while the others still wait.
@@ -33,6 +33,9 @@ impl Sort for OfBarrier {
 /// **Death.** When a process ends that has the barrier open, waiting or not, the barrier breaks: the others
 /// would wait for it for ever. Drop a handle before the process ends if it is no party. An action
 /// that panics or dies breaks the barrier too.
+///
+/// **Other nodes.** Parties of other nodes wait at the barrier's home. It breaks when a process of any node ends that has it
+/// open, or a whole node is lost.
 ///
 /// ```
 /// let _dragon = dragon::init()?;

@@ -29,6 +29,9 @@ impl Sort for OfCondvar {
 /// it might have been the one to call them; if it held the lock, the guard says
 /// [`is_poisoned`](LockGuard::is_poisoned). A waiter that dies is forgotten.
 ///
+/// **Other nodes.** It must be on the same node as the lock; a wait from another node is one call, in which the lock is given
+/// back, the change waited for and the lock taken again, all at their home.
+///
 /// **Fairness.** Which of several who wait is called is not said.
 ///
 /// ```

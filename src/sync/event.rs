@@ -1,4 +1,4 @@
-//! A flag that processes of a node wait for.
+//! A flag that processes wait for.
 
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ impl Sort for OfEvent {
 /// All who waited when it was set go on, also if it is cleared before they are awake. Nobody can know who will set
 /// it: if that process dies, use [`wait_timeout`](Event::wait_timeout). A process that dies while it sets
 /// the flag has set it or not; if it has, all wake.
+///
+/// **Other nodes.** Who waits on another node waits at the event's home, and learns it if that is lost.
 ///
 /// ```
 /// let _dragon = dragon::init()?;

@@ -1,4 +1,4 @@
-//! One at a time, across the processes of a node.
+//! One at a time, across processes and nodes.
 
 use std::marker::PhantomData;
 use std::thread;
@@ -22,7 +22,7 @@ impl Sort for OfLock {
     const CALLED: &'static str = "lock";
 }
 
-/// A lock that one thread of one process of the node holds at a time.
+/// A lock that one thread of one process of the job holds at a time.
 ///
 /// Taking a free lock and giving it back is two operations on one word, some 20 ns, without a system call.
 /// A lock is held by a *thread*, through a [`LockGuard`] that stays in it; dropping the guard gives it
@@ -35,6 +35,10 @@ impl Sort for OfLock {
 /// holds a lock poisons it too. A poisoned lock works as before; look at
 /// [`is_poisoned`](Lock::is_poisoned) where it matters, mend what was guarded, and
 /// [`clear_poison`](Lock::clear_poison).
+///
+/// **Other nodes.** A thread of another node takes the lock by a call to its home, where it waits if need be, and is its
+/// holder like any other; if its process or its node dies the lock is handed on, poisoned. If the home is lost,
+/// so is the lock: [`NodeLost`](crate::ErrorKind::NodeLost).
 ///
 /// **Fairness.** None: when the lock becomes free one sleeper is woken, and a thread that asks at that
 /// moment may be quicker.

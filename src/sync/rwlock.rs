@@ -1,4 +1,4 @@
-//! One who writes or many who read, across the processes of a node.
+//! One who writes or many who read, across processes and nodes.
 
 use std::marker::PhantomData;
 use std::thread;
@@ -28,6 +28,9 @@ impl Sort for OfRwLock {
 /// **Death.** Readers are counted for each process, so a process that dies takes exactly its own readers
 /// with it; that makes the lock 2.3 KiB large. A writer that dies (or panics) inside hands the lock on,
 /// *poisoned*, as with [`Lock`](super::Lock); one that dies while it waits leaves nothing.
+///
+/// **Other nodes.** Readers and writers of other nodes count like those of the lock's own: a process or a node that dies takes
+/// its readers with it, and leaves poison where it wrote.
 ///
 /// **Fairness.** A writer that waits keeps new readers out, so readers cannot starve it; writers are not
 /// queued, and an unbroken row of them can keep readers waiting.

@@ -1,4 +1,4 @@
-//! A number of permits that the processes of a node take and give.
+//! A number of permits that processes take and give.
 
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ impl Sort for OfSemaphore {
 /// that dies with permits takes them with it**, since nobody can know that it had them; where that
 /// matters use a [`Lock`](super::Lock), or give with a timeout in mind. A process that dies *waiting* is
 /// forgotten.
+///
+/// **Other nodes.** Permits are at the semaphore's home; to take or give some from another node is one call there.
 ///
 /// **Fairness.** None: permits go to whoever is quickest; one sleeper is woken for each.
 ///

@@ -220,7 +220,7 @@ impl<S: Sort> Serialize for Shared<S> {
         match &self.object {
             Held::Near(object) => mm::note(object),
             // Its home must not hear that this process lets go of it before it hears that another holds it.
-            Held::Far(far) => self.core.linger(far.clone()),
+            Held::Far(far) => self.core.linger((far.home(), far.id()), far.clone()),
         }
         (self.home(), self.id()).serialize(serializer)
     }

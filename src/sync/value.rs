@@ -1,4 +1,4 @@
-//! A plain value that the processes of a node share.
+//! A plain value that processes share.
 
 use std::marker::PhantomData;
 
@@ -30,6 +30,9 @@ impl Sort for OfValue {
 ///
 /// **Death.** A process that dies while it writes has written all or nothing, and holds nobody up: nothing
 /// here is poisoned. No code of yours runs while others wait.
+///
+/// **Other nodes.** [`get`](Value::get) and [`set`](Value::set) are one call to the value's home, whatever its size;
+/// [`update`](Value::update) is a read and an exchange that fails if another was quicker.
 ///
 /// Who reads a value sees all that its writer had done before. Dragon's `Value` is a `ctypes` object behind a
 /// lock; here [`update`](Value::update) changes it, field by field if you like, in one step.
