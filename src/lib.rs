@@ -33,6 +33,7 @@ mod channel;
 pub mod codec;
 mod latch;
 mod names;
+mod table;
 mod task;
 mod wire;
 // floor 4: what a node does for its processes
@@ -41,12 +42,14 @@ mod services;
 mod error;
 mod runtime;
 // floor 6: what users type
+mod ddict;
 mod pool;
 mod queue;
 mod select;
 mod shared;
 pub mod sync;
 
+pub use ddict::{DDict, DDictBuilder};
 pub use error::{Error, ErrorKind, Result};
 pub use mm::{Backing, HugePages};
 pub use pool::{Chunked, Pool, PoolBuilder, Stream, Task, WorkerInfo, WorkerState};

@@ -43,7 +43,8 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("mm", &["sys"]),
     // Floor 2: one node; the language; functions that travel; who else is there; bytes between nodes.
     ("counters", &["mm"]),
-    ("channel", &["mm", "ring", "wait"]),
+    ("table", &["mm", "wait"]),
+    ("channel", &["mm", "ring", "wait", "table"]),
     ("latch", &["mm", "wait"]),
     ("names", &["mm", "wait"]),
     ("wire", &[]),
@@ -55,9 +56,12 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("proto", &["wire"]),
     ("mesh", &["mm", "counters", "channel", "wire", "transport"]),
     // Floor 4: who looks after processes and what the dead held.
-    ("services", &["sys", "mm", "counters", "channel", "latch", "names", "task", "wire", "proto", "mesh"]),
+    ("services", &["sys", "mm", "counters", "channel", "latch", "names", "table", "task", "wire", "proto", "mesh"]),
     // Floor 5: one error for all; assembly; the simulated world.
-    ("error", &["mm", "channel", "codec", "task", "wire", "bootstrap", "transport", "mesh", "services"]),
+    (
+        "error",
+        &["mm", "channel", "names", "table", "codec", "task", "wire", "bootstrap", "transport", "mesh", "services"],
+    ),
     ("runtime", &["sys", "mm", "counters", "channel", "task", "bootstrap", "transport", "mesh", "services", "error"]),
     ("sim", &["mm", "channel", "wire", "proto", "transport", "mesh", "services"]),
     // Floor 6: what users type.
@@ -68,7 +72,13 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("process", &["task", "services", "error", "runtime"]),
     ("group", &["proto", "task", "services", "error", "runtime", "process"]),
     ("pool", &["mm", "wait", "channel", "task", "wire", "services", "error", "runtime"]),
-    ("ddict", &["mm", "wire", "proto", "mesh", "services", "error", "runtime"]),
+    (
+        "ddict",
+        &[
+            "mm", "wait", "channel", "names", "table", "task", "wire", "codec", "proto", "mesh", "services", "error",
+            "runtime",
+        ],
+    ),
     ("telemetry", &["counters", "services", "error", "runtime"]),
 ];
 

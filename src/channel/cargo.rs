@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use super::chain;
 use super::{Channel, layout};
-use crate::id::ProcId;
+use crate::id::{ObjectId, ProcId};
 use crate::mm::{Hold, Kind, Memory, Remains};
+use crate::table;
 
 /// Of a tag: it is no message's position but the number of a chain's piece.
 pub(super) const PIECE: u64 = 1 << 63;
@@ -20,8 +21,12 @@ pub(super) const PIECE: u64 = 1 << 63;
 /// Lets go of what the message at `position` kept alive. It was received.
 #[cold]
 pub(super) fn unload(channel: &Channel, position: u64) {
-    let (memory, id) = (channel.memory(), channel.id());
-    let holds = memory.holds(|hold| hold.by == id && hold.tag == position);
+    let_go(channel.memory(), channel.id(), position);
+}
+
+/// Lets go of what object `by` kept alive for the reason `tag`.
+pub(crate) fn let_go(memory: &Arc<Memory>, by: ObjectId, tag: u64) {
+    let holds = memory.holds(|hold| hold.by == by && hold.tag == tag);
     mark!("channel.cargo.found");
     memory.let_go(&holds).into_iter().for_each(bury);
 }
@@ -37,6 +42,9 @@ fn is_idle(memory: &Arc<Memory>, hold: &Hold, dead: ProcId) -> bool {
     if !memory.is_live(hold.by) {
         return true;
     }
+    if let Some(idle) = table::is_idle(memory, hold) {
+        return idle;
+    }
     if hold.tag & PIECE != 0 {
         return chain::is_idle(memory, hold, dead);
     }
@@ -46,12 +54,14 @@ fn is_idle(memory: &Arc<Memory>, hold: &Hold, dead: ProcId) -> bool {
 
 /// Frees what is left of an object that nobody keeps alive any more: of a channel, the blocks in it; of a
 /// channel or a chain, also what only it kept alive.
-pub(super) fn bury(remains: Remains) {
+pub(crate) fn bury(remains: Remains) {
     let mut left = vec![remains];
     while let Some(remains) = left.pop() {
         let (memory, id) = (remains.memory().clone(), remains.id());
         if remains.is(Kind::Channel) {
             free_blocks(&remains);
+        } else if remains.is(Kind::Dict) {
+            table::bury(&remains);
         } else if !remains.is(Kind::Chain) {
             continue;
         }

@@ -49,6 +49,8 @@ pub(crate) enum Kind {
     Value = 10,
     /// A row of values of a plain type.
     Array = 11,
+    /// A node's part of a dictionary.
+    Dict = 12,
     /// A chain of channels, which is one without a bound.
     Chain = 16,
 }
