@@ -49,7 +49,7 @@ mod select;
 mod shared;
 pub mod sync;
 
-pub use ddict::{DDict, DDictBuilder};
+pub use ddict::{Batch, DDict, DDictBuilder, DDictStats, Entries, ManagerStats, Persist, Posix, Ref, Store, Whole};
 pub use error::{Error, ErrorKind, Result};
 pub use mm::{Backing, HugePages};
 pub use pool::{Chunked, Pool, PoolBuilder, Stream, Task, WorkerInfo, WorkerState};

@@ -4,12 +4,15 @@
 //! upper words   0  Gate     newest checkpoint:32 frozen:1 destroyed:1
 //!               1  Floor    the oldest checkpoint of which all values are kept
 //!               2  Window   how many checkpoints may be looked at
-//!               3  Rules    waits for keys:1  waits for writers:1
+//!               3  Rules    waits for keys:1  waits for writers:1  persists:1
 //! ```
 //! A call that writes looks at the gate, and is refused by the table if it changes before the call has begun.
 
 use std::sync::Arc;
 
+use once_cell::sync::OnceCell;
+
+use super::archive::Archive;
 use crate::channel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ObjectId;
@@ -28,6 +31,7 @@ const FROZEN: u64 = 1 << 32;
 const DESTROYED: u64 = 1 << 33;
 const WAITS_FOR_KEYS: u64 = 1;
 const WAITS_FOR_WRITERS: u64 = 2;
+const PERSISTS: u64 = 4;
 
 /// The gate as it is at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +69,21 @@ pub(super) struct Rules {
     pub(super) window: u32,
     pub(super) waits_for_keys: bool,
     pub(super) waits_for_writers: bool,
+    /// Whether checkpoints are stored when they are retired.
+    pub(super) persists: bool,
+}
+
+impl Rules {
+    fn read(upper: &[AtomicU64; 8]) -> Rules {
+        // Relaxed: never change.
+        let [window, rules] = [WINDOW, RULES].map(|at| upper[at].load(Ordering::Relaxed));
+        Rules {
+            window: window as u32,
+            waits_for_keys: rules & WAITS_FOR_KEYS != 0,
+            waits_for_writers: rules & WAITS_FOR_WRITERS != 0,
+            persists: rules & PERSISTS != 0,
+        }
+    }
 }
 
 /// The shared part of a dictionary, as this process has it open.
@@ -72,6 +91,8 @@ pub(super) struct Body {
     /// `Some` until it is dropped.
     table: Option<Table>,
     pub(super) core: Arc<Core>,
+    pub(super) rules: Rules,
+    archive: OnceCell<Archive>,
 }
 
 impl Body {
@@ -79,15 +100,18 @@ impl Body {
         let flag = |yes: bool, bit: u64| if yes { bit } else { 0 };
         let mut upper = [0; 8];
         upper[WINDOW] = u64::from(rules.window);
-        upper[RULES] = flag(rules.waits_for_keys, WAITS_FOR_KEYS) | flag(rules.waits_for_writers, WAITS_FOR_WRITERS);
+        upper[RULES] = flag(rules.waits_for_keys, WAITS_FOR_KEYS)
+            | flag(rules.waits_for_writers, WAITS_FOR_WRITERS)
+            | flag(rules.persists, PERSISTS);
         let plan = Plan { label, shards, limit, seed: core.memory().job().0 ^ label, upper };
         let table = Some(Table::create(core.memory(), &plan)?);
-        Ok(Body { table, core })
+        Ok(Body { table, core, rules, archive: OnceCell::new() })
     }
 
     pub(super) fn open(core: Arc<Core>, id: ObjectId) -> Result<Body, TableError> {
-        let table = Some(Table::open(core.memory(), id)?);
-        Ok(Body { table, core })
+        let table = Table::open(core.memory(), id)?;
+        let rules = Rules::read(table.upper());
+        Ok(Body { table: Some(table), core, rules, archive: OnceCell::new() })
     }
 
     #[inline]
@@ -133,14 +157,22 @@ impl Body {
         self.upper(FLOOR).fetch_max(u64::from(floor), Ordering::AcqRel); // pairs with `floor`
     }
 
-    pub(super) fn rules(&self) -> Rules {
-        // Relaxed: never change.
-        let (window, rules) = (self.upper(WINDOW).load(Ordering::Relaxed), self.upper(RULES).load(Ordering::Relaxed));
-        Rules {
-            window: window as u32,
-            waits_for_keys: rules & WAITS_FOR_KEYS != 0,
-            waits_for_writers: rules & WAITS_FOR_WRITERS != 0,
+    /// After a restore: also down.
+    pub(super) fn set_floor(&self, floor: u32) {
+        self.upper(FLOOR).store(u64::from(floor), Ordering::Release); // pairs with `floor`
+    }
+
+    /// Wakes all who wait for a change.
+    pub(super) fn wake(&self) {
+        if let Some(cell) = self.table().changed() {
+            cell.notify_all();
         }
+    }
+
+    /// Where checkpoints are stored, if they are.
+    pub(super) fn archive(&self) -> Result<Option<&Archive>> {
+        let Some(note) = self.table().note() else { return Ok(None) };
+        self.archive.get_or_try_init(|| Archive::open(note)).map(Some)
     }
 
     /// Ends the holds of entries that are gone.

@@ -3,9 +3,13 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use once_cell::sync::OnceCell;
+
 use super::DDict;
+use super::archive::Archive;
 use super::body::{Body, Rules};
 use super::handle::label;
+use super::store::Persist;
 use crate::codec::{Codec, Postcard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::names;
@@ -37,6 +41,7 @@ pub struct DDictBuilder<K, V, C = Postcard> {
     window: u32,
     waits_for_keys: bool,
     waits_for_writers: bool,
+    persist: Option<Persist>,
     types: PhantomData<fn(K, V, C) -> V>,
 }
 
@@ -49,6 +54,7 @@ impl<K, V, C: Codec<K> + Codec<V>> DDictBuilder<K, V, C> {
             window: 1,
             waits_for_keys: false,
             waits_for_writers: false,
+            persist: None,
             types: PhantomData,
         }
     }
@@ -94,11 +100,17 @@ impl<K, V, C: Codec<K> + Codec<V>> DDictBuilder<K, V, C> {
         self
     }
 
+    /// Stores checkpoints, so that they outlive the job: see [`Persist`]. Needs a name, under which they are stored.
+    pub fn persist(mut self, persist: Persist) -> Self {
+        self.persist = Some(persist);
+        self
+    }
+
     /// Makes the dictionary.
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for no managers or more than 1024, a working set of 0, waiting with a
-    /// working set of 1, a name of no or too many bytes; [`Exists`](ErrorKind::Exists) if the name is taken;
+    /// working set of 1, a name of no or too many bytes, a [`Persist`] without a name or that stores at every 0 or keeps 0; [`Exists`](ErrorKind::Exists) if the name is taken;
     /// [`NotInitialized`](ErrorKind::NotInitialized), [`OutOfMemory`](ErrorKind::OutOfMemory),
     /// [`ResourceLimit`](ErrorKind::ResourceLimit) for the 32,769th object.
     pub fn build(self) -> Result<DDict<K, V, C>> {
@@ -108,13 +120,23 @@ impl<K, V, C: Codec<K> + Codec<V>> DDictBuilder<K, V, C> {
             window: self.window,
             waits_for_keys: self.waits_for_keys,
             waits_for_writers: self.waits_for_writers,
+            persists: self.persist.is_some(),
         };
         let limit = self.memory / self.managers as u64;
         let body = Body::create(core.clone(), label::<K, V, C>(), self.managers, limit, rules)?;
+        if let (Some(persist), Some(name)) = (self.persist, &self.name) {
+            body.table().set_note(&Archive::note(persist, name)?)?;
+        }
         if let Some(name) = &self.name {
             names::give(core.memory(), name, body.object().id())?;
         }
-        Ok(DDict { body: Arc::new(body), at: AtomicU32::new(0), manager: None, types: PhantomData })
+        Ok(DDict {
+            body: Arc::new(body),
+            at: AtomicU32::new(0),
+            manager: None,
+            seat: OnceCell::new(),
+            types: PhantomData,
+        })
     }
 
     fn check(&self) -> Result<()> {
@@ -128,7 +150,10 @@ impl<K, V, C: Codec<K> + Codec<V>> DDictBuilder<K, V, C> {
         if self.window == 1 && (self.waits_for_keys || self.waits_for_writers) {
             return refused("to wait for keys or writers needs a working set of at least 2: see `working_set`");
         }
-        Ok(())
+        if self.persist.is_some() && self.name.is_none() {
+            return refused("a dictionary that stores checkpoints needs a name, under which they are stored");
+        }
+        self.persist.as_ref().map_or(Ok(()), Persist::check)
     }
 }
 
@@ -137,4 +162,20 @@ impl<K, V, C> std::fmt::Debug for DDictBuilder<K, V, C> {
         let Self { memory, managers, name, window, .. } = self;
         write!(f, "DDictBuilder {{ memory: {memory}, managers: {managers}, name: {name:?}, working_set: {window} }}")
     }
+}
+
+/// An empty dictionary of the same shape under another name, which stores no checkpoints.
+pub(super) fn alike<K, V, C: Codec<K> + Codec<V>>(dict: &DDict<K, V, C>, name: &str) -> Result<DDict<K, V, C>> {
+    let (table, rules) = (dict.body.table(), dict.body.rules);
+    DDictBuilder {
+        memory: table.limit() * table.shards() as u64,
+        managers: table.shards(),
+        name: Some(name.into()),
+        window: rules.window,
+        waits_for_keys: rules.waits_for_keys,
+        waits_for_writers: rules.waits_for_writers,
+        persist: None,
+        types: PhantomData,
+    }
+    .build()
 }

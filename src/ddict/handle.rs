@@ -4,6 +4,7 @@ use std::any::type_name;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use once_cell::sync::OnceCell;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use super::DDict;
@@ -67,7 +68,7 @@ fn open_as<K, V, C: Codec<K> + Codec<V>>(core: Arc<Core>, id: ObjectId) -> Resul
     if body.table().label() != label::<K, V, C>() {
         return Err(wrong("it is a dictionary of other types"));
     }
-    Ok(DDict { body: Arc::new(body), at: AtomicU32::new(0), manager: None, types: PhantomData })
+    Ok(DDict { body: Arc::new(body), at: AtomicU32::new(0), manager: None, seat: OnceCell::new(), types: PhantomData })
 }
 
 impl<K, V, C> Clone for DDict<K, V, C> {
@@ -77,6 +78,7 @@ impl<K, V, C> Clone for DDict<K, V, C> {
             body: self.body.clone(),
             at: AtomicU32::new(self.at.load(Ordering::Relaxed)),
             manager: self.manager,
+            seat: OnceCell::new(),
             types: PhantomData,
         }
     }

@@ -1,23 +1,42 @@
 //! A dictionary over the memory of a node, for all processes of a job.
 
+mod archive;
 mod body;
 mod builder;
+mod change;
+mod checkpoint;
 mod encode;
 mod handle;
+mod near;
+mod persist;
+mod raw;
+mod reference;
+mod store;
+mod walk;
+mod whole;
 
 pub use builder::DDictBuilder;
+pub use change::{Batch, Whole};
+pub use reference::Ref;
+pub use store::{Persist, Posix, Store};
+pub use walk::Entries;
+pub use whole::{DDictStats, ManagerStats};
 
 use std::any::type_name;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use self::body::{Body, Gate};
+use once_cell::sync::OnceCell;
+
+use self::body::Body;
+use self::checkpoint::Seat;
 use self::encode::{decode, with_key, with_value};
 use crate::codec::{Codec, Postcard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mm::{Claim, Object};
 use crate::prim::{AtomicU32, Ordering};
 use crate::table::{Cargo, Expect, How, Key, Name, View, Wrote};
+use crate::time::Deadline;
 use crate::wire::Message;
 
 /// A dictionary in shared memory: every process of the job reads and writes it directly.
@@ -53,6 +72,7 @@ pub struct DDict<K, V, C = Postcard> {
     at: AtomicU32,
     /// The manager that all calls go to, if there is one.
     manager: Option<u32>,
+    seat: OnceCell<Seat>,
     types: PhantomData<fn(K, V, C) -> V>,
 }
 
@@ -129,7 +149,22 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         objects: &[Object],
         fill: impl Fn(&mut [u8]),
     ) -> Result<Wrote> {
-        let (table, shard) = (self.body.table(), self.shard_of(key));
+        self.put_bytes_at(self.shard_of(key), key, len, expect, kept, objects, fill)
+    }
+
+    #[inline]
+    #[allow(clippy::too_many_arguments, reason = "where, what and how; each of its own type")]
+    fn put_bytes_at(
+        &self,
+        shard: usize,
+        key: &Key<'_>,
+        len: usize,
+        expect: Expect,
+        kept: bool,
+        objects: &[Object],
+        fill: impl Fn(&mut [u8]),
+    ) -> Result<Wrote> {
+        let table = self.body.table();
         self.write(expect, |how, cargo| {
             let how = How { kept, cargo: !objects.is_empty(), ..*how };
             let claims = self.claim_holds(objects)?;
@@ -154,8 +189,10 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         loop {
             let at = self.at.load(Ordering::Relaxed);
             let gate = self.admit(at)?;
-            let (view, floor) = (self.view(at), self.body.floor());
-            let how = How { view, floor, kept: false, cargo: false, expect, gate: gate.0 };
+            let rules = &self.body.rules;
+            // With one checkpoint and none stored, nobody looks at earlier values.
+            let floor = if rules.window == 1 && !rules.persists { at } else { self.body.floor() };
+            let how = How { view: self.view(at), floor, kept: false, cargo: false, expect, gate: gate.0 };
             let wrote = call(&how, &mut cargo);
             self.body.unload(&mut cargo);
             match wrote? {
@@ -165,29 +202,9 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         }
     }
 
-    /// The gate, if one may write at this checkpoint.
-    #[inline]
-    fn admit(&self, at: u32) -> Result<Gate> {
-        let gate = self.body.gate();
-        if gate == Gate(u64::from(at)) { Ok(gate) } else { self.admit_slowly(at, gate) }
-    }
-
-    #[cold]
-    fn admit_slowly(&self, at: u32, gate: Gate) -> Result<Gate> {
-        if gate.is_destroyed() {
-            return Err(self.body.destroyed());
-        }
-        if gate.is_frozen() {
-            let text = format!("{} is frozen: `unfreeze` lets it be changed again", self.body.name());
-            return Err(Error::new(ErrorKind::Frozen, text));
-        }
-        let _ = at;
-        Ok(gate)
-    }
-
     #[inline]
     fn view(&self, at: u32) -> View {
-        View { at, exact: self.body.rules().waits_for_keys }
+        View { at, exact: self.body.rules.waits_for_keys }
     }
 
     #[inline]
@@ -198,14 +215,19 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         }
     }
 
-    /// The value of a key.
+    /// The value of a key. Where the dictionary [waits for keys](DDictBuilder::wait_for_keys) it waits until the key was put at
+    /// this checkpoint.
     ///
     /// # Errors
     /// [`KeyNotFound`](ErrorKind::KeyNotFound); [`Codec`](ErrorKind::Codec) for one that cannot be read as a `V`, with its bytes in
     /// [`Error::undecoded`]; [`CheckpointRetired`](ErrorKind::CheckpointRetired); [`Closed`](ErrorKind::Closed) if it was destroyed.
     #[inline]
     pub fn get(&self, key: &K) -> Result<V> {
-        self.try_get(key)?.ok_or_else(Self::not_found)
+        match self.try_get(key)? {
+            Some(value) => Ok(value),
+            None if self.body.rules.waits_for_keys => self.wait(Deadline::Never, || self.try_get(key).transpose()),
+            None => Err(Self::not_found()),
+        }
     }
 
     #[cold]
@@ -223,19 +245,30 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         Ok(self.find(key)?.map(|(value, _)| value))
     }
 
+    /// The value of a key with the name of the entry that it is from.
     #[inline]
     fn find(&self, key: &K) -> Result<Option<(V, Name)>> {
-        with_key::<K, C, _>(key, |bytes| {
-            let (table, at) = (self.body.table(), self.at.load(Ordering::Relaxed));
-            let key = table.key(bytes);
-            let mut cargo = Cargo::new();
-            let found = table.get(self.shard_of(&key), &key, self.view(at), &mut cargo, decode::<V, C>);
-            self.body.unload(&mut cargo);
-            match found? {
-                Some((value, name)) => Ok(Some((value?, name))),
-                None => Ok(None),
-            }
+        with_key::<K, C, _>(key, |bytes| match self.look(bytes, decode::<V, C>)? {
+            Some((value, name)) => Ok(Some((value?, name))),
+            None => Ok(None),
         })
+    }
+
+    /// What `take` makes of the bytes of a key's value.
+    #[inline]
+    fn read<R>(&self, key: &[u8], take: impl FnMut(&[u8]) -> R) -> Result<Option<R>> {
+        Ok(self.look(key, take)?.map(|(taken, _)| taken))
+    }
+
+    #[inline]
+    fn look<R>(&self, key: &[u8], take: impl FnMut(&[u8]) -> R) -> Result<Option<(R, Name)>> {
+        let (table, at) = (self.body.table(), self.at.load(Ordering::Relaxed)); // this handle's own
+        let key = table.key(key);
+        let mut cargo = Cargo::new();
+        let found = table.get(self.shard_of(&key), &key, self.view(at), &mut cargo, take);
+        self.body.unload(&mut cargo);
+        self.still_there(at)?;
+        Ok(found?)
     }
 
     /// Whether a key is there. Never waits.
@@ -244,9 +277,10 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// As [`try_get`](DDict::try_get).
     pub fn contains(&self, key: &K) -> Result<bool> {
         with_key::<K, C, _>(key, |bytes| {
-            let table = self.body.table();
+            let (table, view) = (self.body.table(), self.here());
             let key = table.key(bytes);
-            Ok(table.contains(self.shard_of(&key), &key, self.view(self.at.load(Ordering::Relaxed))))
+            let there = table.contains(self.shard_of(&key), &key, view);
+            self.still_there(view.at).map(|()| there)
         })
     }
 
@@ -256,11 +290,7 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// [`KeyNotFound`](ErrorKind::KeyNotFound), [`Frozen`](ErrorKind::Frozen),
     /// [`CheckpointRetired`](ErrorKind::CheckpointRetired), [`Closed`](ErrorKind::Closed).
     pub fn remove(&self, key: &K) -> Result<()> {
-        let removed = with_key::<K, C, _>(key, |bytes| {
-            let table = self.body.table();
-            let key = table.key(bytes);
-            self.write(Expect::Any, |how, cargo| Ok(table.remove(self.shard_of(&key), &key, how, cargo)?))
-        })?;
+        let removed = self.remove_if(key, Expect::Any)?;
         if removed == Wrote::Refused { Err(Self::not_found()) } else { Ok(()) }
     }
 
@@ -270,21 +300,5 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
             Some(manager) => manager as usize..manager as usize + 1,
             None => 0..self.body.table().shards(),
         }
-    }
-
-    /// How many keys there are.
-    ///
-    /// # Errors
-    /// [`CheckpointRetired`](ErrorKind::CheckpointRetired), [`Closed`](ErrorKind::Closed).
-    pub fn len(&self) -> Result<u64> {
-        Ok(self.managers().map(|manager| self.body.table().tally(manager).entries).sum())
-    }
-
-    /// Whether there is no key.
-    ///
-    /// # Errors
-    /// As [`len`](DDict::len).
-    pub fn is_empty(&self) -> Result<bool> {
-        Ok(self.len()? == 0)
     }
 }

@@ -60,18 +60,17 @@ impl Given {
     }
 }
 
-impl Memory {
-    /// Bits that an offset within a segment takes in a spot.
-    #[inline]
-    fn offset_bits(&self) -> u32 {
-        (self.facts.segment_size / WORD).next_power_of_two().trailing_zeros()
-    }
+/// Bits that an offset within a segment takes in a spot.
+pub(super) fn spot_bits(segment_size: u64) -> u32 {
+    (segment_size / WORD).next_power_of_two().trailing_zeros()
+}
 
+impl Memory {
     /// The name that a block of this process will have when it is given.
     pub(crate) fn given_name(&self, block: &Block) -> Result<Given, MemError> {
         let handle = block.handle();
-        let bits = self.offset_bits();
-        let spot = u64::from(handle.segment) << bits | handle.offset / WORD;
+        let bits = self.spot_bits;
+        let spot = (u64::from(handle.segment) << bits) | (handle.offset / WORD);
         if spot >> SPOT_BITS != 0 {
             return Err(MemError::BadHandle { why: "it lies beyond the first 4 TiB of the job's memory" });
         }
@@ -99,11 +98,6 @@ impl Memory {
         self.turn_given(handle, |state, owner| (state == State::Held && owner == dead).then_some(State::Object));
     }
 
-    /// Whether there is such a block, and it is given.
-    pub(crate) fn is_given(&self, given: Given) -> bool {
-        self.check(self.handle_of(given)).is_ok_and(|(_, _, word)| word.state() == State::Object)
-    }
-
     fn turn_given(&self, handle: Handle, to: impl Fn(State, ProcId) -> Option<State>) -> bool {
         let Ok((heap, place, word)) = self.check(handle) else { return false };
         let Some(next) = to(word.state(), word.owner()) else { return false };
@@ -112,7 +106,7 @@ impl Memory {
     }
 
     fn handle_of(&self, given: Given) -> Handle {
-        let (bits, spot) = (self.offset_bits(), given.spot());
+        let (bits, spot) = (self.spot_bits, given.spot());
         let offset = (spot & ((1 << bits) - 1)) * WORD;
         Handle { segment: (spot >> bits) as u16, heap: 0, generation: given.generation() as u32, offset, len: 0 }
     }
@@ -124,11 +118,12 @@ impl Memory {
         Ok(unsafe { std::slice::from_raw_parts(at.cast().as_ptr(), (claim.len / WORD) as usize) })
     }
 
-    /// So many words from a spot on. They are whoever's the floor above says they are; nobody may have them in a
-    /// form other than words. `None` if no segment has them.
+    /// So many words from a spot on, or fewer if the segment ends before. They are whoever's the floor above says they
+    /// are; nobody may have them in a form other than words. `None` if no segment has the spot.
     #[inline]
-    pub(crate) fn words_at(&self, spot: u64, count: usize) -> Option<&[AtomicU64]> {
-        let at = self.address_at(spot, count as u64 * WORD)?;
+    pub(crate) fn words_at(&self, spot: u64, most: usize) -> Option<&[AtomicU64]> {
+        let (at, left) = self.address_at(spot)?;
+        let count = most.min((left / WORD) as usize);
         // SAFETY: inside the heap of a mapped segment, aligned to a word since a spot counts words, and any bits
         // are a valid word; shared pages that nobody committed yet read as zero.
         Some(unsafe { std::slice::from_raw_parts(at.cast().as_ptr(), count) })
@@ -138,18 +133,19 @@ impl Memory {
     /// the floor above.
     #[inline]
     pub(crate) fn bytes_at(&self, spot: u64, len: usize) -> Option<&[u8]> {
-        let at = self.address_at(spot, len as u64)?;
+        let (at, left) = self.address_at(spot)?;
+        let fits = len as u64 <= left;
         // SAFETY: inside the heap of a mapped segment and initialised; that nobody writes is promised above.
-        Some(unsafe { std::slice::from_raw_parts(at.as_ptr(), len) })
+        fits.then(|| unsafe { std::slice::from_raw_parts(at.as_ptr(), len) })
     }
 
+    /// Where a spot is in this process, and how many bytes of its segment there are from there on.
     #[inline]
-    fn address_at(&self, spot: u64, len: u64) -> Option<NonNull<u8>> {
-        let bits = self.offset_bits();
-        let segment = self.segment((spot >> bits) as usize).ok()?;
-        let offset = (spot & ((1 << bits) - 1)) * WORD;
-        let fits = offset >= segment.heap_at && offset + len <= self.facts.segment_size;
-        fits.then(|| segment.heap.address(offset - segment.heap_at))
+    fn address_at(&self, spot: u64) -> Option<(NonNull<u8>, u64)> {
+        let segment = self.segment((spot >> self.spot_bits) as usize).ok()?;
+        let offset = (spot & ((1 << self.spot_bits) - 1)) * WORD;
+        let inside = (segment.heap_at..self.facts.segment_size).contains(&offset);
+        inside.then(|| (segment.heap.address(offset - segment.heap_at), self.facts.segment_size - offset))
     }
 }
 

@@ -11,6 +11,8 @@ use crate::prim::{AtomicU64, Ordering};
 
 /// Words before the key.
 pub(super) const HEAD_WORDS: usize = 4;
+/// Most words of an entry.
+pub(super) const LARGEST: usize = 1024;
 const FORM: usize = 1;
 const HASH: usize = 2;
 const OLDER: usize = 3;
@@ -224,26 +226,19 @@ impl Form {
     }
 }
 
-/// An entry's block, by its first words. What is in them may change at any time.
-pub(super) struct Entry<'t, G> {
-    ground: &'t G,
+/// An entry's block. What is in its words may change at any time.
+#[derive(Clone, Copy)]
+pub(super) struct Entry<'t> {
     pub(super) spot: u64,
     words: &'t [AtomicU64; HEAD_WORDS],
+    body: &'t [AtomicU64],
 }
 
-impl<G> Clone for Entry<'_, G> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<G> Copy for Entry<'_, G> {}
-
-impl<'t, G: Ground> Entry<'t, G> {
+impl<'t> Entry<'t> {
     #[inline]
-    pub(super) fn at(ground: &'t G, spot: u64) -> Option<Entry<'t, G>> {
-        let words = ground.words(spot, HEAD_WORDS)?.first_chunk()?;
-        Some(Entry { ground, spot, words })
+    pub(super) fn at<G: Ground>(ground: &'t G, spot: u64) -> Option<Entry<'t>> {
+        let (words, body) = ground.words(spot, LARGEST)?.split_first_chunk()?;
+        Some(Entry { spot, words, body })
     }
 
     #[inline]
@@ -316,7 +311,7 @@ impl<'t, G: Ground> Entry<'t, G> {
     /// The words behind the first `skipped` ones after the head.
     #[inline]
     pub(super) fn body(&self, skipped: usize, count: usize) -> Option<&'t [AtomicU64]> {
-        self.ground.words(self.spot + (HEAD_WORDS + skipped) as u64, count)
+        self.body.get(skipped..skipped + count)
     }
 
     /// Where the value's words begin.

@@ -15,8 +15,8 @@ pub(crate) trait Ground {
     fn me(&self) -> ProcId;
     /// The words of the table's own object.
     fn root(&self) -> &[AtomicU64];
-    /// So many words from a spot on, if there are any.
-    fn words(&self, spot: u64, count: usize) -> Option<&[AtomicU64]>;
+    /// So many words from a spot on, or fewer if there are no more; nothing if there are none.
+    fn words(&self, spot: u64, most: usize) -> Option<&[AtomicU64]>;
     /// Bytes from a spot on, which do not change as long as they are borrowed: they are pinned.
     fn bytes(&self, spot: u64, len: usize) -> Option<&[u8]>;
     /// A fresh block of so many bytes with anything in it, and the name it will have.

@@ -4,11 +4,15 @@
 //! root, an object's block, in words
 //!    0  Label        what the table is for, a number of the floor above
 //!    1  Shards       2  PageWords     3  Limit, bytes of each shard      4  Seed of the hash
+//!    5  Keeper       who has the table as a whole in hand: thread:32 process:16
+//!    6  Note         Given: bytes of the floor above, which never change; the first word says how many
+//!    7  SeatsHigh    one beyond the highest seat that was ever taken
 //!    8  Gate         a word of the floor above: calls that write are refused when it has changed
 //!    9..             further words of the floor above
 //!   16  the cell of who waits for a change (a line)
 //!   24  the cell of who waits for a claim
-//!   32  shard 0, 1, ...
+//!   32  rungs of the seats
+//!   96  shard 0, 1, ...
 //!
 //! shard
 //!    0  Depth        log2 of the lines in use        1  ExtrasNext     2  PagesHigh     3  Helped
@@ -22,6 +26,7 @@
 //! page                    0  size:16 count:16 blocks:16     1  its number     2  cursor
 //!                         4  bits of free blocks; bits of blocks that were freed; blocks
 //! entry, a block of it    0  Head     1  Form     2  hash:32 version:32     3  older     4.. key, value
+//! seat                    0  process, or 0     1, 2  words of the floor above
 //! desk                    0  DeskWord 1  line  2  new  3  old  4  page  5  pending     8.. tallies, twice
 //!
 //! Control   born:1 level:6 claim:12 link:32             Slot   spot:39 generation:12 tag:13, 0 is empty
@@ -40,12 +45,16 @@ pub(super) const SHARDS: usize = 1;
 pub(super) const PAGE_WORDS: usize = 2;
 pub(super) const LIMIT: usize = 3;
 pub(super) const SEED: usize = 4;
+pub(super) const KEEPER: usize = 5;
+pub(super) const NOTE: usize = 6;
+pub(super) const SEATS_HIGH: usize = 7;
 /// Words of the floor above: from here to the first cell. The first of them is the gate.
 pub(super) const UPPER: usize = 8;
 pub(super) const UPPER_WORDS: usize = 8;
 pub(super) const CHANGED: usize = 16;
 pub(super) const UNCLAIMED: usize = 24;
-pub(super) const ROOT_WORDS: usize = 32;
+pub(super) const SEAT_RUNGS: usize = 32;
+pub(super) const ROOT_WORDS: usize = 96;
 
 pub(super) const DEPTH: usize = 0;
 pub(super) const EXTRAS_NEXT: usize = 1;
@@ -65,6 +74,7 @@ pub(super) const FIRST_DEPTH: u32 = 6;
 pub(super) const LINES: Shape = Shape { base: FIRST_DEPTH, words: LINE, most: 28 };
 pub(super) const EXTRAS: Shape = Shape { base: 4, words: LINE, most: 26 };
 pub(super) const PAGES: Shape = Shape { base: 4, words: 2, most: 20 };
+pub(super) const SEATS: Shape = Shape { base: 5, words: 3, most: 16 };
 pub(super) const PINS: Shape = Shape { base: 6, words: 1, most: 17 };
 
 pub(super) const DESKS: usize = 64;
@@ -178,6 +188,7 @@ pub(super) mod desk {
 }
 
 const _: () = {
+    assert!(SEAT_RUNGS + SEATS.rungs() <= ROOT_WORDS);
     assert!(DESKS_AT == 592);
     assert!(SPOT_BITS == 39);
     assert!(UPPER + UPPER_WORDS <= CHANGED);

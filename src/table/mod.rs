@@ -19,6 +19,7 @@ mod page;
 mod pin;
 mod read;
 mod repair;
+mod seat;
 mod shard;
 mod sweep;
 #[cfg(all(test, not(feature = "shuttle")))]
@@ -31,6 +32,7 @@ pub(crate) use entry::Name;
 pub use error::TableError;
 pub(crate) use pin::{Cargo, Pinned};
 pub(crate) use read::{Key, View};
+
 pub(crate) use walk::{Item, PARTS};
 pub(crate) use write::{Expect, How, Wrote};
 
@@ -146,7 +148,7 @@ impl<G: Ground> Table<G> {
     #[inline]
     pub(crate) fn shard_of(&self, key: &Key<'_>) -> usize {
         // Of other bits than lines and tags are, as far as there are enough.
-        ((key.hash >> 20 & 0xFFFF_FFFF) * self.facts.shards as u64 >> 32) as usize
+        (((key.hash >> 20 & 0xFFFF_FFFF) * self.facts.shards as u64) >> 32) as usize
     }
 
     #[inline]
@@ -232,7 +234,20 @@ impl<G: Ground> Table<G> {
 
     /// Takes out of a shard what nobody sees from the floor on.
     pub(crate) fn sweep(&self, shard: usize, how: &How, cargo: &mut Cargo) {
-        self.shard(shard).sweep(how, cargo);
+        self.shard(shard).sweep(how, false, cargo);
+    }
+
+    /// Takes everything out of a shard, of all checkpoints.
+    pub(crate) fn wipe(&self, shard: usize, how: &How, cargo: &mut Cargo) {
+        let everything = How { floor: u32::MAX, view: View { exact: false, ..how.view }, ..*how };
+        self.shard(shard).sweep(&everything, true, cargo);
+        self.shard(shard).trim();
+    }
+
+    /// The first line from `from` on with a key that was put at a checkpoint for itself, and of which nothing is said
+    /// at the next.
+    pub(crate) fn lacking(&self, shard: usize, from: usize, at: u32) -> Option<usize> {
+        self.shard(shard).lacking(from, at)
     }
 
     /// Holds the entry of a key in place, until [`Table::unpin`].
@@ -262,11 +277,11 @@ impl<G: Ground> Table<G> {
     }
 }
 
-/// Bytes of a page, for a shard of so many: so few that a small one has room for some.
+/// Bytes of a page, for a shard of so many: so few that there is room for one of every class.
 fn page_bytes(limit: u64) -> usize {
-    match limit {
-        0..0x10_0000 => 4 << 10,
-        0x10_0000..0x40_0000 => 8 << 10,
+    match limit >> 20 {
+        0 => 4 << 10,
+        1..32 => 8 << 10,
         _ => 64 << 10,
     }
 }
@@ -280,6 +295,7 @@ pub(crate) fn repair(memory: &Arc<Memory>, dead: ProcId) {
         // Opened, so that it does not end under our hands. The dead one's own hold keeps it until then.
         if let Ok(table) = Table::open(memory, id) {
             (0..table.shards()).for_each(|number| table.shard(number).repair(dead));
+            table.repair_seats(dead);
             for cell in [shard::unclaimed(&table.ground), shard::changed(&table.ground)].into_iter().flatten() {
                 cell.heal();
             }
@@ -295,6 +311,7 @@ pub(crate) fn bury(remains: &Remains) {
     let table = Table::over(Estate { memory, root });
     let fits = ROOT_WORDS + table.facts.shards * SHARD_WORDS <= root.len();
     (0..table.facts.shards).filter(|_| fits).for_each(|number| table.shard(number).bury());
+    table.bury_seats();
 }
 
 /// Whether the entry of a table is gone that kept an object alive. `None`: it is no table that does.

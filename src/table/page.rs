@@ -34,7 +34,7 @@ fn class_of(words: usize) -> (usize, usize) {
 
 /// The most words of a block in pages of this size.
 pub(super) fn largest_block(page_words: usize) -> usize {
-    (page_words / 8).min(1024)
+    (page_words / 8).min(super::entry::LARGEST)
 }
 
 /// How a page is cut.
@@ -199,7 +199,7 @@ impl<'t, G: Ground> Shard<'t, G> {
 
     /// Takes a block for an entry of so many words, and notes it as new.
     #[inline]
-    pub(super) fn take_block(&self, desk: &Desk<'t>, words: usize) -> Result<Entry<'t, G>, TableError> {
+    pub(super) fn take_block(&self, desk: &Desk<'t>, words: usize) -> Result<Entry<'t>, TableError> {
         let (size, class) = class_of(words);
         let hint = &self.hints.pages[class];
         let last = (hint.load(Ordering::Relaxed) as usize).checked_sub(1);
@@ -213,7 +213,7 @@ impl<'t, G: Ground> Shard<'t, G> {
 
     /// Takes a block from a page, if it has this size, is in nobody's hands and has one.
     #[inline]
-    fn take_from(&self, desk: &Desk<'t>, number: usize, size: usize) -> Option<Entry<'t, G>> {
+    fn take_from(&self, desk: &Desk<'t>, number: usize, size: usize) -> Option<Entry<'t>> {
         let word = &self.pages().get(number)?[1];
         let idle = page_word::SIZE.put(size as u64);
         if word.load(Ordering::Relaxed) != idle || !self.claim_page(desk, number, idle) {
@@ -258,7 +258,7 @@ impl<'t, G: Ground> Shard<'t, G> {
     }
 
     /// Takes a block from a page in our hands.
-    fn take_in(&self, desk: &Desk<'t>, number: usize) -> Option<Entry<'t, G>> {
+    fn take_in(&self, desk: &Desk<'t>, number: usize) -> Option<Entry<'t>> {
         let page = self.page(number)?;
         let (index, head) = match page.find() {
             Some(found) => found,
@@ -275,7 +275,7 @@ impl<'t, G: Ground> Shard<'t, G> {
     }
 
     #[cold]
-    fn take_elsewhere(&self, desk: &Desk<'t>, size: usize, from: usize) -> Result<(usize, Entry<'t, G>), TableError> {
+    fn take_elsewhere(&self, desk: &Desk<'t>, size: usize, from: usize) -> Result<(usize, Entry<'t>), TableError> {
         let high = self.pages_high();
         let from = from.min(high);
         let others = (from..high).chain(0..from);
@@ -356,7 +356,7 @@ impl<'t, G: Ground> Shard<'t, G> {
 
     /// Frees a block that is leaving, in the hands of this desk. Can be done again from any step.
     /// True if it kept other objects alive.
-    pub(super) fn free_block(&self, entry: Entry<'t, G>, head: Head) -> bool {
+    pub(super) fn free_block(&self, entry: Entry<'t>, head: Head) -> bool {
         let form = entry.form();
         if let Some(large) = form.is_large().then(|| entry.large(form)).flatten() {
             drop(self.ground.take_back(large));
@@ -451,17 +451,6 @@ impl<'t, G: Ground> Shard<'t, G> {
         desk.end_page_work(Change { entries: 0, bytes: change });
         let idle = if given.is_some() { page_word::SIZE.put(page_word::SIZE.get(word)) } else { 0 };
         entry[1].store(idle, Ordering::Release); // pairs with `claim_page`
-    }
-
-    /// Every block that is not free, page after page. Nobody changes the table.
-    pub(super) fn each_block(&self, mut see: impl FnMut(Entry<'t, G>, Head)) {
-        for page in (0..self.pages_high()).filter_map(|number| self.page(number)) {
-            for (_, head) in page.heads().filter(|(_, head)| head.state() != State::Free) {
-                if let Some(entry) = Entry::at(self.ground, page.spot + head.back() as u64) {
-                    see(entry, head);
-                }
-            }
-        }
     }
 
     /// Gives all pages back, with all that they name. Nobody has the table open any more.

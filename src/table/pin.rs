@@ -90,8 +90,8 @@ impl<'t, G: Ground> Pins<'t, G> {
 }
 
 /// What a reader holds in place. To be given back to [`Shard::unpin`].
-pub(super) struct Pin<'t, G> {
-    pub(super) entry: Entry<'t, G>,
+pub(super) struct Pin<'t> {
+    pub(super) entry: Entry<'t>,
     pub(super) head: Head,
     word: &'t AtomicU64,
     /// The number of its pin.
@@ -119,12 +119,7 @@ impl<'t, G: Ground> Shard<'t, G> {
     }
 
     /// Holds an entry in place, if it still is the life that the head is of and the table refers to it.
-    pub(super) fn pin(
-        &self,
-        entry: Entry<'t, G>,
-        head: Head,
-        cargo: &mut Cargo,
-    ) -> Result<Option<Pin<'t, G>>, MemError> {
+    pub(super) fn pin(&self, entry: Entry<'t>, head: Head, cargo: &mut Cargo) -> Result<Option<Pin<'t>>, MemError> {
         let (at, word) = self.pins().take(Mark::new(entry.spot, head, self.ground.me()))?;
         loop {
             // SeqCst: after the pin; pairs with `leave`.
@@ -142,14 +137,14 @@ impl<'t, G: Ground> Shard<'t, G> {
     }
 
     /// Lets go of an entry, and frees it if it waited for that.
-    pub(super) fn unpin(&self, pin: Pin<'t, G>, cargo: &mut Cargo) {
+    pub(super) fn unpin(&self, pin: Pin<'t>, cargo: &mut Cargo) {
         pin.word.swap(0, Ordering::SeqCst); // before the look at the head; pairs with `leave`
         mark!("table.pin.cleared");
         self.free_if_retired(pin.entry, pin.head, cargo);
     }
 
     /// After a pin on this life of the entry was cleared.
-    fn free_if_retired(&self, entry: Entry<'t, G>, head: Head, cargo: &mut Cargo) {
+    fn free_if_retired(&self, entry: Entry<'t>, head: Head, cargo: &mut Cargo) {
         // SeqCst: after the pin was cleared; pairs with `leave`.
         let now = Head(entry.word().load(Ordering::SeqCst));
         if now.state() != State::Retired || now.generation() != head.generation() {
@@ -207,7 +202,7 @@ impl<'t, G: Ground> Shard<'t, G> {
     }
 
     /// Frees an entry that is leaving in our hands, or leaves that to its last reader.
-    pub(super) fn leave(&self, entry: Entry<'t, G>, leaving: Head, cargo: &mut Cargo) {
+    pub(super) fn leave(&self, entry: Entry<'t>, leaving: Head, cargo: &mut Cargo) {
         let (retired, name) = (leaving.to(State::Retired, 0), entry.name(leaving));
         let is_pinned = || leaving.is_pinned() && self.pins().is_pinned(entry.spot, leaving);
         loop {

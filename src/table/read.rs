@@ -29,19 +29,12 @@ impl Key<'_> {
 }
 
 /// An entry that was found, in the life that was found.
-pub(super) struct Found<'t, G> {
-    pub(super) entry: Entry<'t, G>,
+#[derive(Clone, Copy)]
+pub(super) struct Found<'t> {
+    pub(super) entry: Entry<'t>,
     pub(super) head: Head,
     pub(super) form: Form,
 }
-
-impl<G> Clone for Found<'_, G> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<G> Copy for Found<'_, G> {}
 
 /// What a look at an entry says.
 pub(super) enum Look<T> {
@@ -75,7 +68,7 @@ impl View {
 impl<'t, G: Ground> Shard<'t, G> {
     /// The newest entry of a key.
     #[inline]
-    pub(super) fn newest(&self, key: &Key<'_>) -> Option<Found<'t, G>> {
+    pub(super) fn newest(&self, key: &Key<'_>) -> Option<Found<'t>> {
         'again: loop {
             let number = self.route(key.hash);
             for slot in self.slots(number) {
@@ -98,7 +91,7 @@ impl<'t, G: Ground> Shard<'t, G> {
 
     /// Whether the entry of a slot has this key.
     #[inline]
-    pub(super) fn look(&self, slot: Slot, key: &Key<'_>) -> Look<Found<'t, G>> {
+    pub(super) fn look(&self, slot: Slot, key: &Key<'_>) -> Look<Found<'t>> {
         let Some(entry) = Entry::at(self.ground, slot.spot()) else { return Look::Changed };
         let Some(head) = entry.head_for(slot) else { return Look::Changed };
         let form = entry.form();
@@ -112,7 +105,7 @@ impl<'t, G: Ground> Shard<'t, G> {
     }
 
     /// The entry of a key that may be seen. `Changed` if one on the way is not what it was.
-    pub(super) fn visible(&self, newest: Found<'t, G>, view: View) -> Look<Found<'t, G>> {
+    pub(super) fn visible(&self, newest: Found<'t>, view: View) -> Look<Found<'t>> {
         let mut found = newest;
         while !view.shows(found.entry.version(), found.form) {
             let older = found.entry.older();
@@ -140,7 +133,7 @@ impl<'t, G: Ground> Shard<'t, G> {
 
     /// The entry of a key as seen from a checkpoint. Not to be believed beyond the life that it names.
     #[inline]
-    pub(super) fn find(&self, key: &Key<'_>, view: View) -> Option<Found<'t, G>> {
+    pub(super) fn find(&self, key: &Key<'_>, view: View) -> Option<Found<'t>> {
         loop {
             match self.visible(self.newest(key)?, view) {
                 Look::Yes(found) => return Some(found),
@@ -152,7 +145,7 @@ impl<'t, G: Ground> Shard<'t, G> {
 
     /// Copies words of an entry behind its head. False if it is not the same life any more.
     #[inline]
-    pub(super) fn copy(&self, found: &Found<'t, G>, skipped: usize, into: &mut [u64]) -> bool {
+    pub(super) fn copy(&self, found: &Found<'t>, skipped: usize, into: &mut [u64]) -> bool {
         let Some(words) = found.entry.body(skipped, into.len()) else { return false };
         load_words(words, into);
         found.entry.is_still(found.head)
@@ -179,7 +172,7 @@ impl<'t, G: Ground> Shard<'t, G> {
     #[inline]
     pub(super) fn take<R>(
         &self,
-        found: &Found<'t, G>,
+        found: &Found<'t>,
         cargo: &mut Cargo,
         take: &mut impl FnMut(&[u8]) -> R,
     ) -> Result<Option<R>, TableError> {
@@ -190,7 +183,7 @@ impl<'t, G: Ground> Shard<'t, G> {
     }
 
     #[inline]
-    fn take_copied<R>(&self, found: &Found<'t, G>, take: &mut impl FnMut(&[u8]) -> R) -> Option<R> {
+    fn take_copied<R>(&self, found: &Found<'t>, take: &mut impl FnMut(&[u8]) -> R) -> Option<R> {
         let form = found.form;
         with_words(form.value_words(), |words| {
             let copied = self.copy(found, form.key_words(), words);
@@ -200,7 +193,7 @@ impl<'t, G: Ground> Shard<'t, G> {
 
     fn take_pinned<R>(
         &self,
-        found: &Found<'t, G>,
+        found: &Found<'t>,
         cargo: &mut Cargo,
         take: &mut impl FnMut(&[u8]) -> R,
     ) -> Result<Option<R>, TableError> {
@@ -211,7 +204,7 @@ impl<'t, G: Ground> Shard<'t, G> {
     }
 
     /// The value of a pinned entry, where it is.
-    pub(super) fn pinned_bytes(&self, pin: &Pin<'t, G>) -> Option<&'t [u8]> {
+    pub(super) fn pinned_bytes(&self, pin: &Pin<'t>) -> Option<&'t [u8]> {
         let form = pin.entry.form();
         let spot = if form.is_large() { pin.entry.large(form)?.spot() } else { pin.entry.value_spot(form) };
         self.ground.bytes(spot, form.value())

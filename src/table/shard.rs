@@ -166,7 +166,7 @@ impl<'t, G: Ground> Shard<'t, G> {
 }
 
 /// How long one who waits for a claim sleeps between looks.
-const NAP: Duration = Duration::from_millis(1);
+pub(super) const NAP: Duration = Duration::from_millis(1);
 
 /// Looks at a claim before sleeping.
 const SPINS: u32 = 200;
@@ -187,7 +187,7 @@ fn cell<G: Ground>(ground: &G, at: usize) -> Option<&WaitCell> {
 
 /// Numbers the threads of this process, so that each begins with another desk.
 #[inline]
-fn thread_number() -> usize {
+pub(super) fn thread_number() -> usize {
     use std::cell::Cell;
     static THREADS: std::sync::Mutex<usize> = std::sync::Mutex::new(0);
     thread_local! {

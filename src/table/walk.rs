@@ -18,9 +18,9 @@ use crate::prim::Ordering;
 pub(crate) const PARTS: usize = 1 << FIRST_DEPTH;
 
 /// The keys of one line.
-struct Batch<'t, G> {
+struct Batch<'t> {
     bytes: Vec<u8>,
-    found: Vec<Found<'t, G>>,
+    found: Vec<Found<'t>>,
 }
 
 /// An entry as a walk shows it.
@@ -31,6 +31,10 @@ pub(crate) struct Item<'i> {
     pub(crate) value: &'i [u8],
     /// It survives checkpoints by itself.
     pub(crate) kept: bool,
+    /// The checkpoint that it was put at.
+    pub(crate) version: u32,
+    /// It keeps other objects alive.
+    pub(crate) cargo: bool,
 }
 
 impl<'t, G: Ground> Shard<'t, G> {
@@ -71,13 +75,14 @@ impl<'t, G: Ground> Shard<'t, G> {
     fn show<E: From<TableError>>(
         &self,
         bytes: &[u8],
-        found: &Found<'t, G>,
+        found: &Found<'t>,
         view: View,
         cargo: &mut Cargo,
         see: &mut impl FnMut(Item<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let kept = found.form.is_kept();
-        let mut take = |value: &[u8]| see(Item { key: bytes, value, kept });
+        let (kept, version) = (found.form.is_kept(), found.entry.version());
+        let holds = found.form.has_cargo();
+        let mut take = |value: &[u8]| see(Item { key: bytes, value, kept, version, cargo: holds });
         if let Some(shown) = self.take(found, cargo, &mut take)? {
             return shown;
         }
@@ -91,7 +96,7 @@ impl<'t, G: Ground> Shard<'t, G> {
         &self,
         part: usize,
         view: View,
-        mut see: impl FnMut(&Batch<'t, G>) -> Result<(), E>,
+        mut see: impl FnMut(&Batch<'t>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut batch = Batch { bytes: Vec::new(), found: Vec::new() };
         let mut left = vec![(part, FIRST_DEPTH)];
@@ -104,7 +109,7 @@ impl<'t, G: Ground> Shard<'t, G> {
     }
 
     /// Reads the keys of a line at one level, which it says.
-    fn read_line(&self, number: usize, view: View, batch: &mut Batch<'t, G>) -> u32 {
+    fn read_line(&self, number: usize, view: View, batch: &mut Batch<'t>) -> u32 {
         loop {
             batch.bytes.clear();
             batch.found.clear();
@@ -119,7 +124,7 @@ impl<'t, G: Ground> Shard<'t, G> {
     }
 
     /// Adds the key of a slot, if it is seen. False if it changed under the look.
-    fn read_key(&self, slot: Slot, view: View, batch: &mut Batch<'t, G>) -> bool {
+    fn read_key(&self, slot: Slot, view: View, batch: &mut Batch<'t>) -> bool {
         let Some(entry) = Entry::at(self.ground, slot.spot()) else { return false };
         let Some(head) = entry.head_for(slot) else { return false };
         let newest = Found { entry, head, form: entry.form() };

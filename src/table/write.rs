@@ -58,24 +58,24 @@ pub(crate) struct How {
 
 impl How {
     /// Whether nobody sees an entry any more, even if nothing hides it.
-    pub(super) fn is_past<G: Ground>(&self, found: &Found<'_, G>) -> bool {
+    pub(super) fn is_past(&self, found: &Found<'_>) -> bool {
         self.view.exact && !found.form.is_kept() && found.entry.version() < self.floor
     }
 }
 
 /// Where a new entry goes: into a slot, or behind a newer entry of the same key.
-enum Place<'t, G> {
+enum Place<'t> {
     Slot(&'t AtomicU64),
-    Behind(Entry<'t, G>),
+    Behind(Entry<'t>),
 }
 
 /// A change of one word that is about to be made.
-struct Plan<'t, G> {
-    place: Place<'t, G>,
+struct Plan<'t> {
+    place: Place<'t>,
     /// What the new entry will point to.
     older: Name,
     /// What goes out of the table.
-    old: Option<Found<'t, G>>,
+    old: Option<Found<'t>>,
     entries: i64,
 }
 
@@ -173,7 +173,7 @@ impl<'t, G: Ground> Shard<'t, G> {
         form: Form,
         version: u32,
         fill: impl FnOnce(&mut [u8]),
-    ) -> Result<(Entry<'t, G>, Name), TableError> {
+    ) -> Result<(Entry<'t>, Name), TableError> {
         if form.words() > largest_block(self.facts.page_words) {
             let most = (largest_block(self.facts.page_words) - super::entry::HEAD_WORDS - 1) * size_of::<u64>();
             return Err(TableError::KeyTooLong { len: form.key(), most });
@@ -208,7 +208,7 @@ impl<'t, G: Ground> Shard<'t, G> {
 
     fn fill_large(
         &self,
-        entry: Entry<'t, G>,
+        entry: Entry<'t>,
         form: Form,
         words: &[AtomicU64],
         fill: impl FnOnce(&mut [u8]),
@@ -238,7 +238,7 @@ impl<'t, G: Ground> Shard<'t, G> {
 
     /// The slot and the newest entry of a key in a line that is in our hands.
     #[inline]
-    fn newest_in(&self, number: usize, key: &Key<'_>) -> Option<(&'t AtomicU64, Found<'t, G>)> {
+    fn newest_in(&self, number: usize, key: &Key<'_>) -> Option<(&'t AtomicU64, Found<'t>)> {
         self.slots(number).find_map(|word| {
             let slot = Slot(word.load(Ordering::Relaxed)); // nobody else changes a claimed line
             let look = slot.has_tag(key.tag()).then(|| self.look(slot, key));
@@ -249,7 +249,7 @@ impl<'t, G: Ground> Shard<'t, G> {
         })
     }
 
-    fn is_expected(&self, newest: Option<(&AtomicU64, Found<'t, G>)>, how: &How) -> bool {
+    fn is_expected(&self, newest: Option<(&AtomicU64, Found<'t>)>, how: &How) -> bool {
         let seen = || match newest.map(|(_, found)| self.visible(found, how.view)) {
             Some(Look::Yes(found)) => Some(found.entry.name(found.head)),
             _ => None,
@@ -267,10 +267,10 @@ impl<'t, G: Ground> Shard<'t, G> {
         &self,
         desk: &Desk<'t>,
         number: usize,
-        newest: Option<(&'t AtomicU64, Found<'t, G>)>,
+        newest: Option<(&'t AtomicU64, Found<'t>)>,
         how: &How,
         cargo: &mut Cargo,
-    ) -> Result<Plan<'t, G>, TableError> {
+    ) -> Result<Plan<'t>, TableError> {
         let at = how.view.at;
         let Some((slot, newest)) = newest else {
             return Ok(Plan { place: Place::Slot(self.free_slot(number)?), older: Name::NONE, old: None, entries: 1 });
@@ -289,7 +289,7 @@ impl<'t, G: Ground> Shard<'t, G> {
     }
 
     /// The next entry of the same key. The line is in our hands.
-    fn older(&self, found: &Found<'t, G>) -> Option<Found<'t, G>> {
+    pub(super) fn older(&self, found: &Found<'t>) -> Option<Found<'t>> {
         let older = found.entry.older();
         let entry = older.is_some().then(|| Entry::at(self.ground, older.spot())).flatten()?;
         let head = entry.head();
@@ -297,7 +297,7 @@ impl<'t, G: Ground> Shard<'t, G> {
     }
 
     /// Takes out the entries behind the newest of a key that no checkpoint from the floor on sees, the oldest first.
-    pub(super) fn prune(&self, desk: &Desk<'t>, newest: Found<'t, G>, how: &How, cargo: &mut Cargo) {
+    pub(super) fn prune(&self, desk: &Desk<'t>, newest: Found<'t>, how: &How, cargo: &mut Cargo) {
         while let Some((before, last)) = self.last_unseen(newest, how) {
             let change = Change { entries: 0, bytes: -(last.form.large_bytes() as i64) };
             let name = last.entry.name(last.head);
@@ -312,9 +312,8 @@ impl<'t, G: Ground> Shard<'t, G> {
     }
 
     /// The last entry of a key with the one before it, if nobody sees the last.
-    fn last_unseen(&self, newest: Found<'t, G>, how: &How) -> Option<(Found<'t, G>, Found<'t, G>)> {
-        let hides =
-            |found: &Found<'t, G>| found.entry.version() <= how.floor && (!how.view.exact || found.form.is_kept());
+    fn last_unseen(&self, newest: Found<'t>, how: &How) -> Option<(Found<'t>, Found<'t>)> {
+        let hides = |found: &Found<'t>| found.entry.version() <= how.floor && (!how.view.exact || found.form.is_kept());
         let (mut before, mut hidden) = (newest, hides(&newest));
         let mut last = self.older(&newest)?;
         while let Some(next) = self.older(&last) {
@@ -331,8 +330,8 @@ impl<'t, G: Ground> Shard<'t, G> {
         desk: &Desk<'t>,
         number: usize,
         key: &Key<'_>,
-        plan: Plan<'t, G>,
-        (new, name): (Entry<'t, G>, Name),
+        plan: Plan<'t>,
+        (new, name): (Entry<'t>, Name),
         cargo: &mut Cargo,
     ) {
         new.set_older(plan.older);
@@ -379,8 +378,8 @@ impl<'t, G: Ground> Shard<'t, G> {
         }
         self.prune(desk, newest, how, cargo);
         let alone = !newest.entry.older().is_some();
-        let nobody_else = newest.entry.version() == how.view.at || how.floor >= how.view.at;
-        if alone && nobody_else {
+        // Else who puts it at an earlier checkpoint would make it seen at this one.
+        if alone && how.floor >= how.view.at {
             self.clear(desk, number, slot, newest, cargo);
             return Ok(Wrote::Over);
         }
@@ -392,14 +391,7 @@ impl<'t, G: Ground> Shard<'t, G> {
     }
 
     /// Takes the only entry of a key out of a line that is in our hands, and releases the line.
-    pub(super) fn clear(
-        &self,
-        desk: &Desk<'t>,
-        number: usize,
-        slot: &AtomicU64,
-        only: Found<'t, G>,
-        cargo: &mut Cargo,
-    ) {
+    pub(super) fn clear(&self, desk: &Desk<'t>, number: usize, slot: &AtomicU64, only: Found<'t>, cargo: &mut Cargo) {
         let name = only.entry.name(only.head);
         let change = Change { entries: -1, bytes: -(only.form.large_bytes() as i64) };
         desk.note_old(name);
@@ -419,7 +411,7 @@ impl<'t, G: Ground> Shard<'t, G> {
         desk: &Desk<'t>,
         number: usize,
         key: &Key<'_>,
-        newest: (&'t AtomicU64, Found<'t, G>),
+        newest: (&'t AtomicU64, Found<'t>),
         how: &How,
         cargo: &mut Cargo,
     ) -> Result<(), TableError> {
