@@ -175,7 +175,8 @@ pub(super) mod pin {
     use super::{Field, SPOT_BITS};
     pub(crate) const SPOT: Field = Field::first(SPOT_BITS);
     pub(crate) const PROCESS: Field = SPOT.then(11);
-    pub(crate) const GENERATION: Field = PROCESS.then(14);
+    pub(crate) const GENERATION: Field = PROCESS.then(13);
+    pub(crate) const LEAVING: Field = GENERATION.then(1);
 }
 
 pub(super) mod desk {

@@ -3,8 +3,9 @@
 //! A reader writes the entry's spot into a pin, with its process, and then marks the head as pinned, which fails if the
 //! entry is leaving. Who takes an entry out of the table makes it leaving and then, if it was ever pinned, looks at
 //! the pins. All these steps are in one total order (SeqCst), so one of the two sees the other. An entry that is
-//! pinned is retired: whoever unpins it last frees it. The pins of a process that died are cleared by
-//! the repair of its death, in the same way.
+//! pinned is retired: whoever unpins it last frees it. A pin is not cleared before it has been seen to that: until then
+//! it says that it is leaving, and holds nothing. The pins of a process that died are cleared by the repair of its
+//! death, in the same way.
 
 use super::TableError;
 use super::desk::{Change, Desk};
@@ -34,6 +35,11 @@ impl Mark {
         Mark(pin::SPOT.put(spot) | process | pin::GENERATION.put(head.generation()))
     }
 
+    /// The same, holding nothing any more.
+    fn leaving(self) -> Mark {
+        Mark(self.0 | pin::LEAVING.mask())
+    }
+
     fn process(self) -> ProcId {
         ProcId(pin::PROCESS.get(self.0) as u16)
     }
@@ -45,6 +51,11 @@ impl Mark {
     /// Whether it holds the life of this entry that the head is of.
     fn holds(self, spot: u64, head: Head) -> bool {
         self == Mark::new(spot, head, self.process())
+    }
+
+    /// Whether it holds, or held until now, the life of this entry that the head is of.
+    fn is_of(self, spot: u64, head: Head) -> bool {
+        self.leaving() == Mark::new(spot, head, self.process()).leaving()
     }
 }
 
@@ -69,13 +80,16 @@ impl<'t, G: Ground> Pins<'t, G> {
         let most = self.ladder.most();
         for index in 0..most {
             let word = &self.ladder.ensure(index)?[0];
-            let free = word.load(Ordering::Relaxed) == 0;
+            if word.load(Ordering::Relaxed) != 0 {
+                continue;
+            }
+            // First, so that whoever looks at the pins, or mends them, sees this one.
+            if self.high.load(Ordering::SeqCst) <= index as u64 {
+                self.high.fetch_max(index as u64 + 1, Ordering::SeqCst); // pairs with `all`
+            }
             // SeqCst: before the look at the head; pairs with `is_pinned`.
-            if free && word.compare_exchange(0, mark.0, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+            if word.compare_exchange(0, mark.0, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
                 mark!("table.pin.written");
-                if self.high.load(Ordering::SeqCst) <= index as u64 {
-                    self.high.fetch_max(index as u64 + 1, Ordering::SeqCst); // as above
-                }
                 return Ok((index, word));
             }
         }
@@ -138,9 +152,12 @@ impl<'t, G: Ground> Shard<'t, G> {
 
     /// Lets go of an entry, and frees it if it waited for that.
     pub(super) fn unpin(&self, pin: Pin<'t>, cargo: &mut Cargo) {
-        pin.word.swap(0, Ordering::SeqCst); // before the look at the head; pairs with `leave`
-        mark!("table.pin.cleared");
+        let leaving = Mark::new(pin.entry.spot, pin.head, self.ground.me()).leaving();
+        pin.word.swap(leaving.0, Ordering::SeqCst); // before the look at the head; pairs with `leave`
+        mark!("table.pin.leaving");
         self.free_if_retired(pin.entry, pin.head, cargo);
+        pin.word.store(0, Ordering::Release); // pairs with `take`
+        mark!("table.pin.cleared");
     }
 
     /// After a pin on this life of the entry was cleared.
@@ -154,7 +171,7 @@ impl<'t, G: Ground> Shard<'t, G> {
         desk.note_old(entry.name(now));
         let leaving = now.to(State::Leaving, desk.claim());
         if entry.word().compare_exchange(now.0, leaving.0, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
-            mark!("table.pin.leaving");
+            mark!("table.pin.last");
             self.leave(entry, leaving, cargo);
         }
         desk.close(Change::default());
@@ -228,12 +245,14 @@ impl<'t, G: Ground> Shard<'t, G> {
             }
             let Some(entry) = Entry::at(self.ground, pinned.spot()) else { continue };
             let head = entry.head();
-            word.swap(0, Ordering::SeqCst); // as in `unpin`
-            mark!("table.repair.pin_cleared");
-            if pinned.holds(entry.spot, head) {
+            word.swap(pinned.leaving().0, Ordering::SeqCst); // as in `unpin`
+            mark!("table.repair.pin_leaving");
+            if pinned.is_of(entry.spot, head) {
                 // Holds without a reason are found by the sweep that comes after.
                 self.free_if_retired(entry, head, &mut Cargo::new());
             }
+            word.store(0, Ordering::Release); // as in `unpin`
+            mark!("table.repair.pin_cleared");
         }
     }
 }

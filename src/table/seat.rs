@@ -56,13 +56,16 @@ impl<G: Ground> Table<G> {
             let seat = seats.ensure(number)?;
             let taken = 1 << 16 | me;
             // AcqRel: pairs with `leave_seat`.
-            let free = seat[0].load(Ordering::Relaxed) == 0;
-            if free && seat[0].compare_exchange(0, taken, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            if seat[0].load(Ordering::Relaxed) != 0 {
+                continue;
+            }
+            // First, so that whoever looks at the seats, or mends them, sees this one; pairs with `seats_taken`.
+            self.ground.root()[SEATS_HIGH].fetch_max(number as u64 + 1, Ordering::SeqCst);
+            if seat[0].compare_exchange(0, taken, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 mark!("table.seat.taken");
                 seat[1].store(words[0], Ordering::SeqCst); // pairs with `seats_taken`
                 seat[2].store(words[1], Ordering::SeqCst);
                 seat[0].store(me, Ordering::SeqCst);
-                self.ground.root()[SEATS_HIGH].fetch_max(number as u64 + 1, Ordering::SeqCst);
                 return Ok(number);
             }
         }
