@@ -98,6 +98,19 @@ fn grow() {
     dict.put(&7, &8).unwrap();
     dict.clear().unwrap();
     assert_eq!(dict.len().unwrap(), 0);
+    // Deaths in the midst of a call, which the agent of this process mends.
+    let die_at = |(dict, mark): (DDict<u64, u64>, String)| {
+        dragon::failpoint::arm(&mark, 1);
+        (0..3000).for_each(|n| dict.put(&n, &n).unwrap());
+    };
+    for mark in ["table.block.taken", "table.page.named", "table.split.born", "table.slot.published"] {
+        let dict: DDict<u64, u64> = DDict::builder().memory_per_node(4 << 20).build().unwrap();
+        let lost = pool.submit(die_at, (dict.clone(), mark.to_string())).unwrap().get_timeout(LONG);
+        assert!(lost.unwrap_err().is_lost(), "at {mark}");
+        (0..3000).for_each(|n| dict.put(&n, &(n + 1)).unwrap());
+        assert_eq!(dict.iter().unwrap().filter(|pair| pair.as_ref().is_ok_and(|(n, m)| n + 1 == *m)).count(), 3000);
+        assert_eq!(dict.len().unwrap(), 3000, "at {mark}");
+    }
 }
 
 /// Checkpoints of which the old ones are stored and taken out, and one is read again.

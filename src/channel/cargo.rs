@@ -12,11 +12,37 @@ use std::sync::Arc;
 use super::chain;
 use super::{Channel, layout};
 use crate::id::{ObjectId, ProcId};
-use crate::mm::{Hold, Kind, Memory, Remains};
+use crate::mm;
+use crate::mm::{Hold, Kind, Memory, Object, Remains};
 use crate::table;
 
 /// Of a tag: it is no message's position but the number of a chain's piece.
 pub(super) const PIECE: u64 = 1 << 63;
+
+/// Objects whose handles were written into a message, kept alive by the process that wrote them. Dropped, it may be the last
+/// to let go of one: then it clears up what is left of that.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Load(Vec<Object>);
+
+impl std::ops::Deref for Load {
+    type Target = [Object];
+
+    fn deref(&self) -> &[Object] {
+        &self.0
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.drain(..).filter_map(Object::release).for_each(bury);
+    }
+}
+
+/// Runs `encode` and gathers the objects whose handles it writes.
+pub(crate) fn gather<R>(encode: impl FnOnce() -> R) -> (R, Load) {
+    let (result, objects) = mm::gather(encode);
+    (result, Load(objects))
+}
 
 /// Lets go of what the message at `position` kept alive. It was received.
 #[cold]

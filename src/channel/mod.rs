@@ -24,7 +24,7 @@ mod tally;
 #[cfg(all(test, not(feature = "shuttle")))]
 mod tests;
 
-pub(crate) use cargo::{bury, let_go};
+pub(crate) use cargo::{Load, bury, gather, let_go};
 pub(crate) use chain::Chain;
 pub use error::ChannelError;
 pub(crate) use message::{Message, Payload};

@@ -3,9 +3,9 @@
 use std::any::type_name;
 use std::cell::Cell;
 
+use crate::channel;
 use crate::codec::{Codec, CodecError, Undecoded};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mm;
 use crate::mm::Object;
 
 /// Keys up to so many bytes are written on the stack.
@@ -53,7 +53,7 @@ pub(super) fn with_value<V, C: Codec<V>, R>(value: &V, f: impl FnOnce(&[u8], &[O
     }
     let mut bytes = VALUE.take();
     bytes.clear();
-    let (encoded, cargo) = mm::gather(|| C::encode(value, &mut bytes));
+    let (encoded, cargo) = channel::gather(|| C::encode(value, &mut bytes));
     let encoded = encoded.map_err(|why| unwritable::<V>("a value", why));
     let result = encoded.and_then(|()| f(&bytes, &cargo));
     bytes.shrink_to(KEPT);
