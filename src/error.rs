@@ -6,7 +6,9 @@ use crate::channel::ChannelError;
 use crate::codec::Undecoded;
 use crate::mesh::MeshError;
 use crate::mm::MemError;
+use crate::names::NameError;
 use crate::services::{FarError, ServiceError, Why};
+use crate::table::TableError;
 use crate::task::{Failure, TaskError};
 use crate::wire::WireError;
 
@@ -81,6 +83,14 @@ pub enum ErrorKind {
     Broken,
     /// The calling thread would wait for itself.
     WouldDeadlock,
+    /// The dictionary has no such key.
+    KeyNotFound,
+    /// The dictionary is frozen, and the call would change it.
+    Frozen,
+    /// The checkpoint is older than those that the dictionary keeps.
+    CheckpointRetired,
+    /// There is no stored checkpoint of this number, or none that can be read.
+    NoCheckpoint,
 }
 
 impl Error {
@@ -199,6 +209,31 @@ impl From<ChannelError> for Error {
             ChannelError::TooLarge { .. } => ErrorKind::TooLarge,
             ChannelError::AtLimit { .. } | ChannelError::TooLong { .. } => ErrorKind::OutOfMemory,
             _ => ErrorKind::Io,
+        };
+        Error::with_source(kind, "", source)
+    }
+}
+
+impl From<TableError> for Error {
+    fn from(source: TableError) -> Error {
+        let kind = match &source {
+            TableError::Full { .. } => ErrorKind::OutOfMemory,
+            TableError::TooLarge { .. } | TableError::KeyTooLong { .. } => ErrorKind::TooLarge,
+            TableError::Memory(memory) => memory_kind(memory),
+            TableError::Damaged { .. } => ErrorKind::Io,
+        };
+        Error::with_source(kind, "", source)
+    }
+}
+
+impl From<NameError> for Error {
+    fn from(source: NameError) -> Error {
+        let kind = match &source {
+            NameError::Length { .. } => ErrorKind::InvalidArgument,
+            NameError::Taken { .. } => ErrorKind::Exists,
+            NameError::TooMany => ErrorKind::ResourceLimit,
+            NameError::Stopped => ErrorKind::TimedOut,
+            NameError::Memory(_) => ErrorKind::OutOfMemory,
         };
         Error::with_source(kind, "", source)
     }

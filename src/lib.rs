@@ -35,6 +35,7 @@ pub mod codec;
 mod counters;
 mod latch;
 mod names;
+mod table;
 mod task;
 #[allow(dead_code, reason = "the trait promises what fabrics will need; its conformance suite asks for all of it")]
 mod transport;
@@ -47,6 +48,7 @@ mod services;
 mod error;
 mod runtime;
 // floor 6: what users type
+mod ddict;
 pub mod observe;
 mod pool;
 mod queue;
@@ -54,6 +56,7 @@ mod select;
 mod shared;
 pub mod sync;
 
+pub use ddict::{Batch, DDict, DDictBuilder, DDictStats, Entries, ManagerStats, Persist, Posix, Ref, Store, Whole};
 pub use error::{Error, ErrorKind, Result};
 pub use mm::{Backing, HugePages};
 pub use pool::{Chunked, Pool, PoolBuilder, Stream, Task, TaskWatch, WorkerInfo, WorkerState};

@@ -43,7 +43,8 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("mm", &["sys"]),
     // Floor 2: one node; the language; functions that travel; who else is there; bytes between nodes.
     ("counters", &["mm"]),
-    ("channel", &["mm", "counters", "ring", "wait"]),
+    ("table", &["mm", "wait"]),
+    ("channel", &["mm", "counters", "ring", "wait", "table"]),
     ("latch", &["mm", "counters", "wait"]),
     ("names", &["mm", "wait"]),
     ("wire", &[]),
@@ -57,10 +58,27 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     // Floor 4: who looks after processes and what the dead held.
     (
         "services",
-        &["sys", "mm", "wait", "counters", "channel", "latch", "names", "task", "wire", "bootstrap", "proto", "mesh"],
+        &[
+            "sys",
+            "mm",
+            "wait",
+            "counters",
+            "channel",
+            "latch",
+            "names",
+            "table",
+            "task",
+            "wire",
+            "bootstrap",
+            "proto",
+            "mesh",
+        ],
     ),
     // Floor 5: one error for all; assembly; the simulated world.
-    ("error", &["mm", "channel", "codec", "task", "wire", "bootstrap", "transport", "mesh", "services"]),
+    (
+        "error",
+        &["mm", "channel", "names", "table", "codec", "task", "wire", "bootstrap", "transport", "mesh", "services"],
+    ),
     (
         "runtime",
         &[
@@ -88,7 +106,13 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("process", &["task", "services", "error", "runtime"]),
     ("group", &["proto", "task", "services", "error", "runtime", "process"]),
     ("pool", &["mm", "wait", "channel", "task", "wire", "services", "error", "runtime", "select"]),
-    ("ddict", &["mm", "wire", "proto", "mesh", "services", "error", "runtime"]),
+    (
+        "ddict",
+        &[
+            "mm", "wait", "channel", "names", "table", "task", "wire", "codec", "proto", "mesh", "services", "error",
+            "runtime",
+        ],
+    ),
     ("observe", &["sys", "mm", "counters", "error", "runtime"]),
     ("telemetry", &["counters", "services", "error", "runtime"]),
 ];

@@ -45,6 +45,6 @@ fn mend(kind: Kind, words: &[AtomicU64], dead: ProcId) {
         Kind::Event => Event::in_words(words).repair(),
         Kind::Condvar => Condvar::in_words(words).repair(),
         Kind::Value => Copies::repair(Lock::in_words(words), dead),
-        Kind::Channel | Kind::MemoryPool | Kind::PoolBoard | Kind::Chain | Kind::Charter => {}
+        Kind::Channel | Kind::MemoryPool | Kind::PoolBoard | Kind::Chain | Kind::Charter | Kind::Dict => {}
     }
 }

@@ -51,6 +51,8 @@ pub(crate) enum Kind {
     Array = 11,
     /// What the processes of a node know of their job.
     Charter = 12,
+    /// A node's part of a dictionary.
+    Dict = 13,
     /// A chain of channels, which is one without a bound.
     Chain = 16,
 }

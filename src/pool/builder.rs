@@ -13,10 +13,10 @@ use super::minder::Minder;
 use super::sink::lock;
 use super::worker::{self, Assignment};
 use super::{Lifeline, Pool};
-use crate::channel::Channel;
+use crate::channel;
+use crate::channel::{Channel, Load};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mm;
-use crate::mm::{Memory, MemoryConfig, Object};
+use crate::mm::{Memory, MemoryConfig};
 use crate::runtime;
 use crate::task::thunk::{self, Captures};
 use crate::wire::{self, Message};
@@ -25,7 +25,7 @@ use crate::wire::{self, Message};
 const INLINE: usize = 112;
 
 /// A function that workers run first, named, its encoded argument, and the objects whose handles are in that.
-type Initializer = (Vec<u8>, Vec<u8>, Vec<Object>);
+type Initializer = (Vec<u8>, Vec<u8>, Load);
 
 /// Settings of a [`Pool`].
 ///
@@ -74,7 +74,7 @@ impl PoolBuilder {
         const { Captures::<F>::NOTHING };
         let encode = || {
             let mut bytes = Vec::new();
-            let (encoded, cargo) = mm::gather(|| wire::encode(&argument, &mut bytes));
+            let (encoded, cargo) = channel::gather(|| wire::encode(&argument, &mut bytes));
             encoded?;
             Ok((worker::name_function(thunk::one(f))?, bytes, cargo))
         };

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::message::Ticket;
 use super::sink::Sink;
-use crate::mm::{Block, Object};
+use crate::channel::Load;
+use crate::mm::Block;
 use crate::task::Thunk;
 
 /// One part of a job, as the pool keeps it while workers have it.
@@ -22,13 +23,13 @@ pub(super) struct Launch {
     /// Nobody reads it here: it keeps the block for workers that may.
     pub(super) _context: Option<Arc<Context>>,
     /// Nor this: the objects whose handles are in the message, which live until it was answered.
-    pub(super) _cargo: Vec<Object>,
+    pub(super) _cargo: Load,
 }
 
 /// What many tasks share, encoded, with the objects whose handles are in it.
 pub(super) struct Context {
     pub(super) _block: Block,
-    pub(super) _cargo: Vec<Object>,
+    pub(super) _cargo: Load,
 }
 
 /// A launch with its encoded message, waiting for its turn.
@@ -160,7 +161,7 @@ mod tests {
             thunk: thunk::one(|x: u8| x),
             retries,
             _context: None,
-            _cargo: Vec::new(),
+            _cargo: Load::default(),
         }
     }
 

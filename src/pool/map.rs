@@ -8,9 +8,9 @@ use super::flight::{Context, Launch, Parcel};
 use super::handle::{Cell, Task};
 use super::message::{ContextRef, TaskHead, Ticket};
 use super::sink::{MapSink, Sink, WhenWhole};
+use crate::channel;
+use crate::channel::Load;
 use crate::error::{Error, ErrorKind, Result};
-use crate::mm;
-use crate::mm::Object;
 use crate::task::Thunk;
 use crate::task::thunk::{self, Captures};
 use crate::time::Deadline;
@@ -35,7 +35,7 @@ impl Recipe {
     /// The same with a context that every worker decodes once.
     fn with_context<C: Message + Sync>(pool: &Pool, thunk: &'static Thunk, context: &C) -> Result<Recipe> {
         let mut bytes = Vec::new();
-        let (encoded, _cargo) = mm::gather(|| wire::encode(context, &mut bytes));
+        let (encoded, _cargo) = channel::gather(|| wire::encode(context, &mut bytes));
         encoded?;
         let block = pool.core.memory().store(&bytes)?;
         let decoder = pool.engine.function(thunk::context::<C>())?.into();
@@ -56,7 +56,7 @@ impl Recipe {
     }
 
     /// One part; `cargo` are the objects whose handles are in its message.
-    pub(super) fn launch(&self, sink: Arc<dyn Sink>, part: u32, retries: u32, cargo: Vec<Object>) -> Launch {
+    pub(super) fn launch(&self, sink: Arc<dyn Sink>, part: u32, retries: u32, cargo: Load) -> Launch {
         let _context = self.context.as_ref().map(|(_, context)| context.clone());
         Launch { sink, part, thunk: self.thunk, retries, _context, _cargo: cargo }
     }
@@ -153,7 +153,7 @@ impl<'p> Chunked<'p> {
         for (part, items) in items.chunks(chunk).enumerate() {
             let mut bytes = Vec::new();
             recipe.begin(&mut bytes);
-            let (encoded, cargo) = mm::gather(|| wire::encode_many(items, &mut bytes));
+            let (encoded, cargo) = channel::gather(|| wire::encode_many(items, &mut bytes));
             encoded?;
             let launch = recipe.launch(sink.clone(), part as u32, self.pool.retries, cargo);
             self.pool.engine.submit(Parcel { launch, bytes });
@@ -200,7 +200,7 @@ impl<'p> Chunked<'p> {
         let mut bytes = Vec::new();
         for (part, items) in items.chunks(chunk).enumerate() {
             recipe.begin(&mut bytes);
-            let (encoded, cargo) = mm::gather(|| wire::encode_many(items, &mut bytes));
+            let (encoded, cargo) = channel::gather(|| wire::encode_many(items, &mut bytes));
             encoded?;
             let mut launch = recipe.launch(shared.clone(), part as u32, self.pool.retries, cargo);
             loop {

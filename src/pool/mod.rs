@@ -30,8 +30,8 @@ use self::flight::{Context, Parcel};
 use self::handle::{Cell, decode_one};
 use self::map::Recipe;
 use self::sink::{Outcome, lock};
+use crate::channel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::mm;
 use crate::prim::{AtomicU64, Ordering};
 use crate::runtime::{Core, NodeId};
 use crate::task::thunk::{self, Captures};
@@ -276,7 +276,7 @@ impl Pool {
         let recipe = Recipe::new(self, thunk::one(f))?;
         let mut bytes = Vec::with_capacity(64);
         recipe.begin(&mut bytes);
-        let (encoded, cargo) = mm::gather(|| wire::encode(&argument, &mut bytes));
+        let (encoded, cargo) = channel::gather(|| wire::encode(&argument, &mut bytes));
         encoded?;
         let cell = Cell::new(&self.engine, decode_one::<R>);
         let launch = recipe.launch(cell.clone(), 0, self.retries, cargo);

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::board::Board;
 use super::message::{ContextRef, ResultHead, Status, TaskHead, Ticket, split};
+use crate::channel;
 use crate::channel::{Channel, ChannelError, Letter, Payload};
 use crate::id::ObjectId;
-use crate::mm;
 use crate::mm::{Block, Memory, MemoryConfig, Object};
 use crate::runtime;
 use crate::services;
@@ -164,7 +164,7 @@ impl Worker {
         let mut output = std::mem::take(&mut self.output);
         output.clear();
         // What its result holds handles of lives on until the answer holds it.
-        let (called, cargo) = mm::gather(|| self.call(head, body, &mut output));
+        let (called, cargo) = channel::gather(|| self.call(head, body, &mut output));
         let status = match called {
             Ok(Ok(())) => Status::DONE,
             Ok(Err(failure)) => {

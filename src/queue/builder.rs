@@ -9,7 +9,6 @@ use crate::channel::{Chain, Channel};
 use crate::codec::{Codec, Postcard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::names;
-use crate::names::NameError;
 use crate::runtime;
 use crate::runtime::{Core, NodeId};
 use crate::services::NewQueue;
@@ -124,7 +123,7 @@ impl<T, C: Codec<T>> QueueBuilder<T, C> {
             }
         };
         if let Some(name) = &self.name {
-            names::give(memory, name, body.id()).map_err(not_named)?;
+            names::give(memory, name, body.id())?;
             if let Some(names) = core.names()? {
                 names.give(name, body.id())?;
             }
@@ -151,17 +150,6 @@ impl<T, C: Codec<T>> QueueBuilder<T, C> {
         let fitting = C::width().filter(|width| *width <= most);
         self.inline.or(fitting).unwrap_or(INLINE)
     }
-}
-
-fn not_named(error: NameError) -> Error {
-    let kind = match &error {
-        NameError::Length { .. } => ErrorKind::InvalidArgument,
-        NameError::Taken { .. } => ErrorKind::Exists,
-        NameError::TooMany => ErrorKind::ResourceLimit,
-        NameError::Stopped => ErrorKind::TimedOut,
-        NameError::Memory(_) => ErrorKind::OutOfMemory,
-    };
-    Error::with_source(kind, "", error)
 }
 
 impl<T, C> std::fmt::Debug for QueueBuilder<T, C> {

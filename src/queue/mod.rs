@@ -17,9 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::body::{Body, Refused};
+use crate::channel;
 use crate::codec::{Codec, Postcard, Undecoded};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mm;
 use crate::names;
 use crate::runtime::{Core, NodeId};
 use crate::time::Deadline;
@@ -199,7 +199,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
 
     fn send_encoded(&self, message: &T, deadline: Deadline) -> Result<()> {
         with_scratch(|bytes| {
-            let (encoded, cargo) = mm::gather(|| C::encode(message, bytes));
+            let (encoded, cargo) = channel::gather(|| C::encode(message, bytes));
             encoded.map_err(|why| {
                 let text = format!("a message for {} cannot be written as bytes", self.name());
                 Error::with_source(ErrorKind::Codec, text, why)

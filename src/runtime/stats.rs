@@ -230,6 +230,6 @@ fn latch_kind(kind: Kind) -> Option<ObjectKind> {
         Kind::Condvar => ObjectKind::Condvar,
         Kind::Value => ObjectKind::Value,
         Kind::Array => ObjectKind::Array,
-        Kind::Channel | Kind::Chain | Kind::MemoryPool | Kind::PoolBoard | Kind::Charter => return None,
+        Kind::Channel | Kind::Chain | Kind::MemoryPool | Kind::PoolBoard | Kind::Charter | Kind::Dict => return None,
     })
 }

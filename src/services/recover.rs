@@ -9,6 +9,7 @@ use crate::latch;
 use crate::mm::{Memory, ProcessState};
 use crate::names;
 use crate::sys;
+use crate::table;
 
 /// A process that this one did not start and must look after all the same: its parent died before it.
 pub(super) struct Orphan {
@@ -41,6 +42,8 @@ pub(super) fn recover(memory: &Arc<Memory>, dead: ProcId, tell: &dyn Fn(ProcId, 
     latch::repair(memory, dead);
     mark!("process.recovery.unlatched");
     names::repair(memory, dead);
+    // Before its blocks are taken back: those that its tables name are the tables'.
+    table::repair(memory, dead);
     let repairs = channel::repair(memory, dead);
     mark!("process.recovery.repaired");
     memory.end_recovery(dead);
