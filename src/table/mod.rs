@@ -15,6 +15,8 @@ mod ground;
 mod ladder;
 mod layout;
 mod line;
+#[cfg(all(test, feature = "shuttle"))]
+mod model;
 mod page;
 mod pin;
 mod read;

@@ -453,6 +453,13 @@ impl<'t, G: Ground> Shard<'t, G> {
         entry[1].store(idle, Ordering::Release); // pairs with `claim_page`
     }
 
+    /// The heads of all blocks.
+    #[cfg(all(test, feature = "shuttle"))]
+    pub(super) fn heads(&self) -> Vec<Head> {
+        let pages = (0..self.pages_high()).filter_map(|number| self.page(number));
+        pages.flat_map(|page| page.heads().map(|(_, head)| head).collect::<Vec<_>>()).collect()
+    }
+
     /// Gives all pages back, with all that they name. Nobody has the table open any more.
     pub(super) fn bury_pages(&self) {
         for entry in (0..self.pages_high()).filter_map(|number| self.pages().get(number)) {
