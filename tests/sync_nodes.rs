@@ -90,13 +90,14 @@ fn a_rank_of_a_job() {
         "forgotten" => forgotten(&dragon),
         "lost holder" => lost_holder(&dragon),
         "lost home" => lost_home(&dragon),
+        "lost head" => lost_head(&dragon),
         "made" => made_elsewhere(&dragon),
         "channels" => channels(&dragon),
         other => panic!("there is no part {other}"),
     }
     let ended = dragon.finalize();
     match &part[..] {
-        "lost holder" | "lost home" => assert_eq!(ended.unwrap_err().kind(), ErrorKind::NodeLost),
+        "lost holder" | "lost home" | "lost head" => assert_eq!(ended.unwrap_err().kind(), ErrorKind::NodeLost),
         _ => ended.unwrap(),
     }
 }
@@ -632,6 +633,30 @@ fn lost_home(dragon: &Runtime) {
     );
     assert!(!lock.is_locked() && !event.is_set(), "of a lost node nothing can be seen");
     drop(guard);
+}
+
+#[test]
+fn when_the_head_of_a_home_dies_its_other_ranks_get_what_guests_held() {
+    start("lost head", &[0, 0, 1]).ends_well(&[0]);
+}
+
+fn lost_head(dragon: &Runtime) {
+    let (held, taken) = share(dragon, 1, "lost head", || (things(), Event::new().unwrap()));
+    match dragon.rank() {
+        0 => {
+            taken.wait().unwrap();
+            std::process::abort();
+        }
+        1 => {
+            taken.wait().unwrap();
+            are_handed_on(&held);
+        }
+        _ => {
+            take(&held);
+            taken.set().unwrap();
+            until("the home is lost", || kind(held.0.try_lock()) == ErrorKind::NodeLost);
+        }
+    }
 }
 
 #[test]
