@@ -40,10 +40,20 @@ pub(crate) fn is_under_way(error: &io::Error) -> bool {
 /// not silent for four. Kernels before 6.15 do not know how; they go on as ever.
 pub(crate) fn bound_retries(socket: impl AsFd, most: Duration) {
     let milliseconds = most.as_millis().min(120_000) as libc::c_int;
-    let (at, len) = (ptr::from_ref(&milliseconds).cast(), size_of_val(&milliseconds) as libc::socklen_t);
+    set_option(socket, libc::IPPROTO_TCP, TCP_RTO_MAX_MS, milliseconds);
+}
+
+/// Bytes that must have come before who sleeps on the socket is woken. At most as many as the kernel can keep.
+pub(crate) fn wake_at(socket: impl AsFd, bytes: usize) {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVLOWAT, bytes.min(1 << 30) as libc::c_int);
+}
+
+/// Sets a number that only makes things better, so that a kernel which does not know it does no harm.
+fn set_option(socket: impl AsFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) {
+    let (at, len) = (ptr::from_ref(&value).cast(), size_of_val(&value) as libc::socklen_t);
     let descriptor = socket.as_fd().as_raw_fd();
     // SAFETY: the pointer and the length are those of a local number, which the kernel copies.
-    let _ = unsafe { libc::setsockopt(descriptor, libc::IPPROTO_TCP, TCP_RTO_MAX_MS, at, len) };
+    let _ = unsafe { libc::setsockopt(descriptor, level, option, at, len) };
 }
 
 /// `linux/tcp.h`; the kernel takes no less than a second.

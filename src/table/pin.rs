@@ -83,9 +83,9 @@ impl<'t, G: Ground> Pins<'t, G> {
             if word.load(Ordering::Relaxed) != 0 {
                 continue;
             }
-            // First, so that whoever looks at the pins, or mends them, sees this one.
+            // SeqCst, both: pairs with `all`. First, so that whoever looks at the pins, or mends them, sees this one.
             if self.high.load(Ordering::SeqCst) <= index as u64 {
-                self.high.fetch_max(index as u64 + 1, Ordering::SeqCst); // pairs with `all`
+                self.high.fetch_max(index as u64 + 1, Ordering::SeqCst);
             }
             // SeqCst: before the look at the head; pairs with `is_pinned`.
             if word.compare_exchange(0, mark.0, Ordering::SeqCst, Ordering::Relaxed).is_ok() {

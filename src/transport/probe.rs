@@ -25,7 +25,7 @@ pub enum Mode {
 }
 
 /// Sizes from which on a message is sent from a block.
-const FROM_BLOCK: usize = 8 << 10;
+const FROM_BLOCK: usize = 16 << 10;
 
 struct Counter {
     memory: Arc<Memory>,

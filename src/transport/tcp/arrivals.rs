@@ -18,7 +18,7 @@ use super::record::Record;
 use super::record::say;
 use crate::sys::epoll::Interest;
 use crate::sys::process;
-use crate::transport::To;
+use crate::transport::{Node, To};
 
 /// Taken from the kernel in one poll.
 const AT_ONCE: usize = 256;
@@ -284,6 +284,15 @@ impl Tcp {
             match self.answer(at, hello, Verdict::Welcome) {
                 Ok(Next::Wait) => {}
                 _ => self.send_away(at, None, now),
+            }
+        }
+    }
+
+    /// Calls of a lost peer wait for nothing any more: when it calls again it is told.
+    pub(super) fn drop_parked(&mut self, node: Node) {
+        for at in self.arrivals.numbers() {
+            if matches!(&self.arrivals[at].stage, Stage::Parked(hello) if hello.from.node == node) {
+                self.arrivals.take(at);
             }
         }
     }

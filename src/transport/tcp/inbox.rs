@@ -91,6 +91,11 @@ impl Inbox {
         self.position
     }
 
+    /// Bytes that a large body still lacks.
+    pub(super) fn lacks(&self) -> usize {
+        self.landing.as_ref().map_or(0, |landing| landing.len - landing.got)
+    }
+
     /// Whether a large body is under way.
     pub(super) fn is_landing(&self) -> bool {
         self.landing.is_some()

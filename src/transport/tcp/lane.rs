@@ -25,6 +25,10 @@ const HOLD_MOST: u64 = 32 << 10;
 /// Nothing waits for company longer than this, if somebody sends or polls.
 const HOLD_LONGEST: Duration = Duration::from_micros(50);
 
+/// What a large body must lack before a sleeper waits for more than its next piece, and what it waits for at most.
+const WAKE_LEAST: usize = 16 << 10;
+const WAKE_MOST: usize = 256 << 10;
+
 /// Received bytes of which the sender is told at the next occasion, not only at leisure.
 const ACK_BYTES: u64 = 256 << 10;
 /// The leisure.
@@ -53,13 +57,15 @@ pub(super) struct Connection {
     pub(super) key: u64,
     /// What the set to sleep on watches it for; `None`: it is not in the set.
     watched: Option<Interest>,
+    /// Bytes that must have come before a sleeper is woken.
+    wake_at: usize,
     /// The end of a passing frame that did not fit.
     tail: Vec<u8>,
 }
 
 impl Connection {
     pub(super) fn new(pipe: Pipe, dialled: bool, key: u64) -> Connection {
-        Connection { pipe, dialled, key, watched: Some(Interest::READ), tail: Vec::new() }
+        Connection { pipe, dialled, key, watched: Some(Interest::READ), wake_at: 1, tail: Vec::new() }
     }
 
     /// Asks to be told when there is room, or not to be.
@@ -295,8 +301,17 @@ impl Lane {
         !matches!(&self.link, Link::Open(Connection { watched: None, .. }))
     }
 
-    /// Sleepers are told again.
+    /// Sleepers are told again. Of a large body not of every piece: to be woken costs more than the piece.
     pub(super) fn rewatch(&mut self, epoll: &Epoll) {
+        let lacks = self.inbox.lacks();
+        let wake_at = if lacks >= WAKE_LEAST { lacks.min(WAKE_MOST) } else { 1 };
+        if let Link::Open(connection) = &mut self.link
+            && connection.wake_at != wake_at
+            && !connection.pipe.is_sealed()
+        {
+            connection.pipe.wake_at(wake_at);
+            connection.wake_at = wake_at;
+        }
         if let Link::Open(connection) = &mut self.link
             && connection.watched.is_none()
             && let Err(error) = connection.set_watched(epoll, self.blocked)

@@ -176,8 +176,11 @@ impl Tcp {
         let at = self.new_lane(to, now);
         self.restless = true;
         self.dial(at, now);
-        // A call that fails at once may have been the last.
-        self.lane_at(to).ok_or(SendError::Full)
+        self.lane_at(to).ok_or_else(|| {
+            // The call failed at once, and that was the last word.
+            let lost = self.peers.get(to.node).and_then(|known| known.lost.clone());
+            lost.map_or(SendError::Full, SendError::Lost)
+        })
     }
 
     /// The lane to send `header` and `body` bytes on, if it takes them.
@@ -366,6 +369,7 @@ impl Tcp {
             self.outcomes.extend(undone);
             self.peers.set_lane(node, lane.to.lane, None);
         }
+        self.drop_parked(node);
         self.outcomes.push_back(Outcome::Lost(lost));
         self.restless = true;
     }

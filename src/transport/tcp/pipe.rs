@@ -62,6 +62,11 @@ impl Pipe {
         }
     }
 
+    /// Who sleeps on it is woken only when so many bytes have come.
+    pub(super) fn wake_at(&self, bytes: usize) {
+        net::wake_at(&self.socket, bytes);
+    }
+
     /// Whether bytes go sealed, and so in records.
     pub(super) fn is_sealed(&self) -> bool {
         self.sealed.is_some()

@@ -50,7 +50,7 @@ pub(super) struct Encrypted;
 
 impl Bed for Encrypted {
     // Without optimisation a cipher makes a megabyte a second.
-    const SLOWER: u64 = if cfg!(debug_assertions) { 10 } else { 1 };
+    const SLOWER: u64 = if cfg!(debug_assertions) { 20 } else { 1 };
 
     fn engines(count: u32) -> Vec<Box<dyn Engine>> {
         nodes(count, &Settings { encryption: true, ..settings() })
