@@ -73,7 +73,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("sync", &["mm", "latch", "error", "runtime"]),
     ("process", &["task", "services", "error", "runtime"]),
     ("group", &["proto", "task", "services", "error", "runtime", "process"]),
-    ("pool", &["mm", "wait", "channel", "task", "wire", "services", "error", "runtime"]),
+    ("pool", &["mm", "wait", "channel", "task", "wire", "mesh", "services", "error", "runtime"]),
     ("ddict", &["mm", "wire", "proto", "mesh", "services", "error", "runtime"]),
     ("telemetry", &["counters", "services", "error", "runtime"]),
 ];

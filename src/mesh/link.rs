@@ -51,6 +51,24 @@ impl Link {
         }
     }
 
+    /// Calls with a body in two parts.
+    pub(super) fn call_in_parts(
+        &self,
+        node: NodeNumber,
+        head: LaneHead,
+        [front, rest]: [&[u8]; 2],
+    ) -> Result<(), MeshError> {
+        let len = front.len() + rest.len();
+        let head = bytemuck::bytes_of(&head);
+        if len <= self.carrier.short() {
+            return self.carrier.send(node, CALL, head, &[front, rest].concat());
+        }
+        let mut block = self.memory.alloc(len)?;
+        block.as_mut_slice()[..front.len()].copy_from_slice(front);
+        block.as_mut_slice()[front.len()..len].copy_from_slice(rest);
+        self.carrier.send_block(node, CALL, head, block, len)
+    }
+
     pub(super) fn answer(&self, node: NodeNumber, call: u64, status: u16, body: &[u8]) {
         let head = LaneHead { call, service: status, process: 0, skip: 0 };
         if let Err(error) = self.send(node, ANSWER, head, body) {
@@ -58,12 +76,13 @@ impl Link {
         }
     }
 
-    pub(super) fn answer_with(&self, node: NodeNumber, call: u64, block: Block, len: usize) {
-        let head = LaneHead { call, service: 0, process: 0, skip: 0 };
-        let sent = if len > self.carrier.short() {
-            self.carrier.send_block(node, ANSWER, bytemuck::bytes_of(&head), block, len)
+    pub(super) fn answer_with(&self, node: NodeNumber, call: u64, block: Block, begin: usize, end: usize) {
+        let mut head = LaneHead { call, service: 0, process: 0, skip: 0 };
+        let sent = if end - begin > self.carrier.short() {
+            head.skip = begin as u32;
+            self.carrier.send_block(node, ANSWER, bytemuck::bytes_of(&head), block, end)
         } else {
-            self.carrier.send(node, ANSWER, bytemuck::bytes_of(&head), &block.as_slice()[..len])
+            self.carrier.send(node, ANSWER, bytemuck::bytes_of(&head), &block.as_slice()[begin..end])
         };
         if let Err(error) = sent {
             self.unanswered(node, call, &error);

@@ -45,8 +45,24 @@ impl Member {
         self.post.close();
     }
 
+    pub(super) fn is_cut(&self) -> bool {
+        self.post.is_closed()
+    }
+
     pub(super) fn tell(&self, node: NodeNumber, service: Service, body: &[u8]) -> Result<(), MeshError> {
         self.post(PostHead { reply: 0, call: 0, node, service, process: self.memory.me().0 }, body)
+    }
+
+    pub(super) fn ask(
+        &self,
+        node: NodeNumber,
+        service: Service,
+        parts: [&[u8]; 2],
+        reply: ObjectId,
+        tag: u64,
+    ) -> Result<(), MeshError> {
+        let head = PostHead { reply: reply.to_word(), call: tag, node, service, process: self.memory.me().0 };
+        self.post_parts(head, parts)
     }
 
     pub(super) fn call(&self, node: NodeNumber, service: Service, body: &[u8]) -> Result<Reply, MeshError> {
@@ -76,11 +92,16 @@ impl Member {
     }
 
     fn post(&self, head: PostHead, body: &[u8]) -> Result<(), MeshError> {
-        let len = size_of::<PostHead>() + body.len();
+        self.post_parts(head, [body, &[]])
+    }
+
+    fn post_parts(&self, head: PostHead, [one, other]: [&[u8]; 2]) -> Result<(), MeshError> {
+        let len = size_of::<PostHead>() + one.len() + other.len();
         let fill = |space: &mut [u8]| {
             let (front, rest) = space.split_at_mut(size_of::<PostHead>());
             front.copy_from_slice(bytemuck::bytes_of(&head));
-            rest.copy_from_slice(body);
+            rest[..one.len()].copy_from_slice(one);
+            rest[one.len()..].copy_from_slice(other);
         };
         self.post.send_with(len, Deadline::Never, fill)?;
         Ok(())

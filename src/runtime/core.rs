@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mesh::{Hub, Member, Mesh, MeshError};
 use crate::mm::{Memory, MemoryConfig};
 use crate::prim::{AtomicU8, Ordering};
-use crate::services::{self, Agent, Born, FarError, Names, Order, ServiceError};
+use crate::services::{self, Agent, Born, FarError, Host, Names, Order, ServiceError};
 use crate::sys;
 use crate::time::now;
 
@@ -24,7 +24,7 @@ pub(crate) struct Core {
     config: MemoryConfig,
     place: Place,
     mesh: OnceCell<Mesh>,
-    agent: OnceCell<Agent>,
+    agent: OnceCell<Arc<Agent>>,
     hub: Mutex<Option<HubThreads>>,
     /// Whether this is a rank that the others expect at the end.
     expected: AtomicU8,
@@ -39,12 +39,13 @@ const LINGER: Duration = Duration::from_secs(600);
 /// The hub of this node, if it is in this process, and the threads that work for it.
 pub(super) struct HubThreads {
     pub(super) hub: Arc<Hub>,
+    pub(super) host: Host,
     pub(super) threads: Vec<thread::JoinHandle<()>>,
 }
 
 /// What a rank of several has from the start.
 pub(super) struct Ties {
-    pub(super) agent: Agent,
+    pub(super) agent: Arc<Agent>,
     pub(super) hub: Option<HubThreads>,
 }
 
@@ -56,6 +57,11 @@ static CHILD: OnceLock<Arc<Core>> = OnceLock::new();
 
 fn world() -> MutexGuard<'static, Weak<Core>> {
     WORLD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The name of this machine, for errors.
+pub(crate) fn host_name() -> String {
+    sys::process::host_name()
 }
 
 /// The runtime of this process.
@@ -178,7 +184,7 @@ impl Core {
         if self.is_closed() {
             return Err(ServiceError::Stopped.into());
         }
-        let agent = self.agent.get_or_try_init(|| Agent::start(self.memory.clone(), Vec::new()))?;
+        let agent = self.agent.get_or_try_init(|| Agent::start(self.memory.clone(), Vec::new()).map(Arc::new))?;
         Ok(agent.spawn(orders)?)
     }
 
@@ -199,11 +205,6 @@ impl Core {
         drop(old);
     }
 
-    /// The name of this node's machine, for errors.
-    pub(crate) fn host_name(&self) -> String {
-        sys::process::host_name()
-    }
-
     /// Whether the runtime has been finalized.
     pub(crate) fn is_closed(&self) -> bool {
         // Relaxed: who must not go on learns it from the agent, which refuses.
@@ -214,11 +215,14 @@ impl Core {
     pub(super) fn shut_down(&self) -> Result<()> {
         let farewell = self.farewell();
         self.closed.store(1, Ordering::Relaxed); // Relaxed: see `is_closed`
+        let hub = self.hub.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(HubThreads { host, .. }) = &hub {
+            host.close();
+        }
         if let Some(agent) = self.agent.get() {
             agent.stop();
         }
-        let hub = self.hub.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(HubThreads { hub, threads }) = hub {
+        if let Some(HubThreads { hub, threads, .. }) = hub {
             hub.close();
             for thread in threads {
                 if thread.join().is_err() {

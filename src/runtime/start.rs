@@ -181,9 +181,11 @@ fn finish_head(
     let relayed = hub.clone();
     let relay = thread::Builder::new().name("dragon-relay".into()).spawn(move || relayed.relay());
     let relay = relay.map_err(|error| Error::with_source(ErrorKind::ResourceLimit, "no thread for calls", error))?;
-    let watched = watch(&core, world, share, move |rank, how| host.rank_is_gone(rank, how));
-    let agent = Agent::start(memory, watched)?;
-    core.tie(Ties { agent, hub: Some(HubThreads { hub, threads: vec![relay] }) });
+    let told = host.clone();
+    let watched = watch(&core, world, share, move |rank, how| told.rank_is_gone(rank, how));
+    let agent = Arc::new(Agent::start(memory, watched)?);
+    host.let_in(&agent, config);
+    core.tie(Ties { agent, hub: Some(HubThreads { hub, host, threads: vec![relay] }) });
     world.barrier()?;
     Ok(core)
 }
@@ -205,7 +207,7 @@ fn finish_member(
             member.hub_is_gone();
         }
     });
-    core.tie(Ties { agent: Agent::start(memory, watched)?, hub: None });
+    core.tie(Ties { agent: Arc::new(Agent::start(memory, watched)?), hub: None });
     world.barrier()?;
     Ok(core)
 }

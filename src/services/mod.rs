@@ -14,6 +14,6 @@ mod threads;
 
 pub(crate) use agent::{Agent, ChildEnd, Watched};
 pub(crate) use error::ServiceError;
-pub(crate) use far::{FarError, FarQueue, Names, Why};
-pub(crate) use host::{Host, Loss, Seat, finish};
+pub(crate) use far::{FarError, FarQueue, FarSession, Names, Why};
+pub(crate) use host::{Guest, Host, Loss, Seat, Venue, finish};
 pub(crate) use spawn::{Born, Order, read_argument};

@@ -6,9 +6,11 @@ pub(super) mod words;
 
 mod names;
 mod queue;
+mod session;
 
 pub(crate) use names::Names;
 pub(crate) use queue::FarQueue;
+pub(crate) use session::FarSession;
 pub(crate) use words::{FarError, Why};
 
 use crate::mesh::Reply;

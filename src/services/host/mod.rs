@@ -5,19 +5,23 @@
 
 mod names;
 mod queues;
+mod sessions;
 mod world;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::names::Registry;
 use self::queues::Queues;
+use self::sessions::Sessions;
+pub(crate) use self::sessions::{Guest, Venue};
 use self::world::World;
 pub(crate) use self::world::{Loss, finish};
-use super::far::words::{NAMES, QUEUE, WORLD, Why};
+use super::agent::Agent;
+use super::far::words::{NAMES, QUEUE, SESSION, WORLD, Why};
 use super::threads::Threads;
 use crate::id::NodeNumber;
 use crate::mesh::{Answer, Hub, Mesh, Request, Server};
-use crate::mm::Memory;
+use crate::mm::{Memory, MemoryConfig};
 
 /// Where the node stands in the job.
 #[derive(Clone, Debug)]
@@ -60,6 +64,7 @@ struct Inner {
     world: World,
     queues: Queues,
     names: Registry,
+    sessions: Arc<Sessions>,
 }
 
 /// The server of a node's hub.
@@ -76,10 +81,21 @@ impl Host {
     ) -> Host {
         let world = World::new(&seat, Box::new(tell));
         let (queues, names) = (Queues::new(memory.clone()), Registry::default());
-        let inner = Inner { hub: hub.clone(), seat, threads: Threads::new(), world, queues, names };
+        let sessions = Sessions::new(memory.clone());
+        let inner = Inner { hub: hub.clone(), seat, threads: Threads::new(), world, queues, names, sessions };
         let host = Host(Arc::new(inner));
         hub.set_server(Arc::new(host.clone()));
         host
+    }
+
+    /// From now on processes of other nodes may have something running here, with children of this agent.
+    pub(crate) fn let_in(&self, agent: &Arc<Agent>, config: &MemoryConfig) {
+        self.0.sessions.furnish(self.0.hub.clone(), config.clone(), agent.clone());
+    }
+
+    /// Ends what other nodes have running here.
+    pub(crate) fn close(&self) {
+        self.0.sessions.close();
     }
 
     /// A rank of this node has ended without a farewell.
@@ -100,6 +116,7 @@ impl Server for Host {
             WORLD => self.0.world.serve(&self.0, &request, answer),
             QUEUE => self.0.queues.serve(&self.0.threads, &request, answer),
             NAMES => self.0.names.serve(&request, answer),
+            SESSION => self.0.sessions.serve(&self.0.threads, request, answer),
             other => {
                 let (node, process) = (request.from, request.process.0);
                 tracing::error!(node, process, service = other, "a call that nobody serves");
@@ -110,6 +127,7 @@ impl Server for Host {
 
     fn lost(&self, node: NodeNumber, why: &str) {
         self.0.queues.lost(node);
+        self.0.sessions.lost(node);
         self.0.world.node_is_gone(&self.0, node, why);
     }
 }
