@@ -162,7 +162,11 @@ impl Engine {
 
     /// Whether tasks that were taken can still be done.
     pub(super) fn check_alive(&self) -> Result<()> {
-        match self.phase() {
+        let state = lock(&self.state);
+        if let Some(error) = &state.broken {
+            return Err(error.again());
+        }
+        match state.phase {
             Phase::Ended => Err(Error::new(ErrorKind::WorkerLost, "the workers of this node have ended")),
             _ => Ok(()),
         }

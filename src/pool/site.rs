@@ -101,12 +101,13 @@ impl Site {
         let broken = engine.breakdown();
         let _ = self.pool.kill(); // cannot fail
         let standing = self.wait_for_question();
-        self.venue.leave();
         match (standing, broken) {
             (Some(answer), Some(error)) => answer.send(Status::ERROR.word(), &in_bytes(&error)),
             (Some(answer), None) => answer.send(Status::ENDED.word(), &[]),
             (None, _) => {}
         }
+        // Not before: whoever is told that there is no such session must have heard why.
+        self.venue.leave();
     }
 
     /// The owner's question when this ends, which it asks soon, if it is there.
