@@ -27,10 +27,11 @@ fn a_rank_of_a_job() {
         "lose_node_retrying" => lose_node(&dragon, 2),
         "everybody" => everybody(&dragon),
         "leave" => leave(&dragon),
+        "cut" => cut(&dragon),
         other => panic!("there is no part {other}"),
     }
     let ended = dragon.finalize();
-    assert!(part.starts_with("lose_node") || ended.is_ok(), "{ended:?}");
+    assert!(part.starts_with("lose_node") || part == "cut" || ended.is_ok(), "{ended:?}");
 }
 
 fn nodes() -> Vec<Vec<u32>> {
@@ -44,6 +45,7 @@ fn node_of_worker() -> u32 {
 /// The nodes on which tasks of this pool run.
 fn nodes_used(pool: &Pool) -> BTreeSet<u32> {
     let slow = |()| {
+        // what the task takes
         std::thread::sleep(Duration::from_millis(20));
         node_of_worker()
     };
@@ -75,8 +77,8 @@ fn maps(dragon: &Runtime) {
     whole.on_done(move |result| told.send(result.as_ref().map_or(0, Vec::len)).unwrap());
     assert_eq!(whole.get().unwrap().len(), 300);
     assert_eq!(heard.recv_timeout(LONG), Ok(300));
-    let task = pool.submit(|()| panic!("on purpose"), ()).unwrap();
-    let error: dragon::Error = task.get().map(|()| ()).unwrap_err();
+    let task: dragon::Task<()> = pool.submit(|()| panic!("on purpose"), ()).unwrap();
+    let error: dragon::Error = task.get().unwrap_err();
     assert!(error.kind() == ErrorKind::TaskPanicked && error.to_string().contains("on purpose"), "{error}");
     let error = pool.map(|x: u32| assert!(x != 77, "not this one"), 0..100).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TaskPanicked);
@@ -160,10 +162,12 @@ fn kill_workers(dragon: &Runtime) {
     let victims: Vec<u32> =
         stubborn.workers().iter().filter(|worker| worker.node != dragon.node()).map(|worker| worker.pid).collect();
     let slow = |x: u64| {
+        // what the task takes
         std::thread::sleep(Duration::from_millis(10));
         x
     };
     let map = stubborn.chunk(1).map_async(slow, 0..100).unwrap();
+    // that they have something to lose
     std::thread::sleep(Duration::from_millis(50));
     for pid in victims {
         // SAFETY: a signal to a process of this test.
@@ -193,10 +197,12 @@ fn lose_node(dragon: &Runtime, retries: u32) {
     let go = Queue::<()>::builder().capacity(1).name("go").build().unwrap();
     let pool = Pool::builder().processes(6).retries(retries).build().unwrap();
     let slow = |x: u64| {
+        // what the task takes
         std::thread::sleep(Duration::from_millis(5));
         x
     };
     let tasks: Vec<_> = (0..400).map(|x| pool.submit(slow, x).unwrap()).collect();
+    // that workers have begun
     std::thread::sleep(Duration::from_millis(100));
     go.put(()).unwrap();
     let results: Vec<dragon::Result<u64>> = tasks.into_iter().map(|task| task.get()).collect();
@@ -316,6 +322,7 @@ fn all_gone(pids: &[u32]) -> bool {
         if begun.elapsed() > Duration::from_secs(10) {
             return false;
         }
+        // between two looks
         std::thread::sleep(Duration::from_millis(5));
     }
     true
@@ -326,10 +333,12 @@ fn leave(dragon: &Runtime) {
         return;
     }
     let pids = |pool: &Pool| pool.workers().iter().map(|worker| worker.pid).collect::<Vec<_>>();
+    // a task without end
     let wait = |()| std::thread::sleep(Duration::from_secs(600));
     for way in 0..4 {
         let pool = Pool::new(4).unwrap();
         let workers = pids(&pool);
+        pool.chunk(1).map(|_: u32| (), 0..40).unwrap();
         assert_eq!(workers.len(), 4);
         match way {
             0 => {
@@ -341,6 +350,7 @@ fn leave(dragon: &Runtime) {
             }
             1 => {
                 let tasks: Vec<_> = (0..30).map(|_| pool.submit(wait, ()).unwrap()).collect();
+                // that workers have begun
                 std::thread::sleep(Duration::from_millis(100));
                 assert!(tasks[29].cancel(), "it waits on this side");
                 assert_eq!(tasks.iter().filter(|task| task.cancel()).count(), 25, "all but what four workers do");
@@ -360,8 +370,10 @@ fn leave(dragon: &Runtime) {
                 let task = outer.submit(
                     |found: Queue<Vec<u32>>| {
                         let pool = Pool::new(4).unwrap();
+                        // a task without end
                         let _busy = pool.submit(|()| std::thread::sleep(Duration::from_secs(600)), ()).unwrap();
                         found.put(pool.workers().iter().map(|worker| worker.pid).collect()).unwrap();
+                        // a task without end
                         std::thread::sleep(Duration::from_secs(600));
                     },
                     found.clone(),
@@ -372,5 +384,42 @@ fn leave(dragon: &Runtime) {
                 assert!(grandchildren.len() == 4 && all_gone(&grandchildren), "{grandchildren:?}");
             }
         }
+    }
+}
+
+#[test]
+fn a_pool_of_a_rank_that_is_cut_off_goes_on_with_what_it_has() {
+    let outputs = start("cut", &[0, 0, 1]).outputs();
+    let said = || outputs.iter().map(common::text).collect::<Vec<_>>().join("\n");
+    assert!(outputs[1].status.success() && outputs[2].status.success(), "{}", said());
+}
+
+/// Rank 1 reaches the other node by way of rank 0, which dies.
+fn cut(dragon: &Runtime) {
+    match dragon.rank() {
+        0 => {
+            Queue::<()>::open_timeout("go", LONG).unwrap().get().unwrap();
+            std::process::abort();
+        }
+        1 => {
+            let go = Queue::<()>::builder().capacity(1).name("go").build().unwrap();
+            let pool = Pool::builder().processes(4).build().unwrap();
+            let stuck = pool.chunk(1).map_async(
+                |x: u64| {
+                    // A task without end on the far node, a short one on this.
+                    std::thread::sleep(Duration::from_millis(if node_of_worker() == 1 { 600_000 } else { 1 }));
+                    x
+                },
+                0..100,
+            );
+            go.put(()).unwrap();
+            let error = stuck.unwrap().get().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::WorkerLost, "{error}");
+            assert!(pool.map(|x: u64| x + 1, 0..100).unwrap().into_iter().eq(1..101));
+            assert!(pool.workers().iter().all(|worker| worker.node == dragon.node()));
+            pool.close();
+            pool.join().unwrap();
+        }
+        _ => {}
     }
 }

@@ -129,7 +129,7 @@ impl Hub {
             return Ok(());
         }
         let head = LaneHead { call: 0, service, process: self.memory.me().0, skip: 0 };
-        self.link_to(node)?.call(node, head, body)
+        self.link_to(node)?.tell(node, head, body)
     }
 
     /// Takes what a process of this node has posted.

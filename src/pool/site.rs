@@ -32,15 +32,21 @@ use crate::wire;
 /// How long nothing need happen until it is asked whether the owner is still there.
 const SILENCE: Duration = Duration::from_secs(1);
 
+/// What is known of a task: the owner's ticket, the function, the context.
+type Prepared = (u64, &'static Thunk, Option<Arc<Context>>);
+
 /// Answers that are still owed, by the owner's ticket.
 type Owed = Mutex<HashMap<u64, Arc<dyn Sink>>>;
+
+/// Where in this node's memory a context lies, and what keeps it there.
+type Kept = ([u8; 24], Arc<Context>);
 
 /// A site.
 struct Site {
     pool: Pool,
     venue: Arc<Venue>,
     owed: Arc<Owed>,
-    contexts: Mutex<HashMap<u64, ([u8; 24], Arc<Context>)>>,
+    contexts: Mutex<HashMap<u64, Kept>>,
     functions: Mutex<HashMap<u32, &'static Thunk>>,
     /// The owner's question when this ends.
     standing: (Sender<Answer>, Receiver<Answer>),
@@ -126,16 +132,14 @@ impl Site {
             Body::Bytes(bytes) => bytes,
             block => block.to_vec(),
         };
-        let (launch, context) = match self.prepare(&mut bytes) {
+        let (ticket, thunk, context) = match self.prepare(&mut bytes) {
             Ok(found) => found,
             Err(text) => return answer.send(Status::REFUSED.word(), text.as_bytes()),
         };
-        let ticket = launch.0;
         let relay: Arc<dyn Sink> =
             Arc::new(Relay { ticket, answer: Mutex::new(Some(answer)), owed: Arc::downgrade(&self.owed) });
         lock(&self.owed).insert(ticket, relay.clone());
-        let launch =
-            Launch { sink: relay, part: 0, thunk: launch.1, retries: 0, _context: context, _cargo: Vec::new() };
+        let launch = Launch { sink: relay, part: 0, thunk, retries: 0, _context: context, _cargo: Vec::new() };
         if let Err(error) = self.pool.engine.check_alive() {
             return self.pool.engine.deliver(launch, Outcome::Failed(error));
         }
@@ -143,12 +147,11 @@ impl Site {
     }
 
     /// Finds what a task names, and puts in where its context is on this node.
-    #[allow(clippy::type_complexity)] // named by nobody else
-    fn prepare(&self, bytes: &mut [u8]) -> std::result::Result<((u64, &'static Thunk), Option<Arc<Context>>), String> {
+    fn prepare(&self, bytes: &mut [u8]) -> std::result::Result<Prepared, String> {
         let (head, rest) = split::<TaskHead>(bytes).ok_or("a task is shorter than its head")?;
         let thunk = self.function(head.function)?;
         if head.with_context == 0 {
-            return Ok(((head.ticket.0, thunk), None));
+            return Ok((head.ticket.0, thunk, None));
         }
         let (mut reference, _) = split::<ContextRef>(rest).ok_or("a task's context is missing")?;
         let contexts = lock(&self.contexts);
@@ -156,7 +159,7 @@ impl Site {
         reference.block = bytemuck::pod_read_unaligned(block);
         let at = size_of::<TaskHead>();
         bytes[at..at + size_of::<ContextRef>()].copy_from_slice(bytemuck::bytes_of(&reference));
-        Ok(((head.ticket.0, thunk), Some(context.clone())))
+        Ok((head.ticket.0, thunk, Some(context.clone())))
     }
 
     fn function(&self, at: u32) -> std::result::Result<&'static Thunk, String> {

@@ -57,12 +57,14 @@ thread_local! {
     static STAGE: RefCell<Option<Stage>> = const { RefCell::new(None) };
 }
 
+/// A guest; `None` while it is being made.
+type Seated = Option<Arc<dyn Guest>>;
+
 /// The sessions of this node.
 pub(in crate::services) struct Sessions {
     memory: Arc<Memory>,
     house: OnceLock<House>,
-    /// `None` while it is being opened.
-    guests: Mutex<HashMap<(NodeNumber, u64), Option<Arc<dyn Guest>>>>,
+    guests: Mutex<HashMap<(NodeNumber, u64), Seated>>,
 }
 
 impl Sessions {
@@ -125,12 +127,7 @@ impl Sessions {
         }
     }
 
-    fn make(
-        self: &Arc<Self>,
-        owner: NodeNumber,
-        session: u64,
-        opening: &[u8],
-    ) -> Result<(Option<Arc<dyn Guest>>, Vec<u8>), String> {
+    fn make(self: &Arc<Self>, owner: NodeNumber, session: u64, opening: &[u8]) -> Result<(Seated, Vec<u8>), String> {
         let House { hub, config, agent } = self.house.get().ok_or("this node has not begun")?;
         let opening: Opening = wire::decode(opening).map_err(|error| error.to_string())?;
         let entry = task::find_in_full(&opening.entry)?;
