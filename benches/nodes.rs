@@ -98,7 +98,7 @@ fn races() {
     let one = |builder: dragon::PoolBuilder| builder.build().expect("there is room for a worker");
     let one_near = one(Pool::builder().processes(1).local());
     let one_far = one(Pool::builder().processes(1).nodes([last]));
-    [&near, &far, &one_near, &one_far].iter().for_each(|pool| drop(map_cost(pool, 64)));
+    [&near, &far, &one_near, &one_far].iter().for_each(|pool| assert!(map_cost(pool, 64) > 0.0));
 
     Race::new("tasks of 1 ms with 1 KiB, 8 workers, by a map", "us")
         .runner("on one node", || map_cost(&near, 1600))

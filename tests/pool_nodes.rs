@@ -114,6 +114,8 @@ fn settings(dragon: &Runtime) {
     let far = Pool::builder().processes(2).nodes([last]).build().unwrap();
     assert_eq!(nodes_used(&far), [last.number()].into());
     assert!(far.workers().iter().all(|worker| worker.node == last));
+    let refused = Pool::builder().processes(1).nodes([]).build().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidArgument, "{refused}");
     let many = Pool::builder().build().unwrap();
     assert!(many.size() >= all && many.workers().len() == many.size());
     let failing = Pool::builder().processes(1).nodes([last]).initializer(|_: u8| panic!("unwell"), 1);

@@ -32,6 +32,14 @@ const INLINE: usize = 112;
 /// A function that workers run first, named, its encoded argument, and the objects whose handles are in that.
 pub(super) type Initializer = (Vec<u8>, Vec<u8>, Vec<Object>);
 
+/// Where workers are wanted.
+#[derive(Debug)]
+enum Nodes {
+    All,
+    Own,
+    Named(Vec<NodeNumber>),
+}
+
 /// Settings of a [`Pool`].
 ///
 /// ```
@@ -44,8 +52,7 @@ pub(super) type Initializer = (Vec<u8>, Vec<u8>, Vec<Object>);
 #[must_use]
 pub struct PoolBuilder {
     processes: Option<usize>,
-    /// `None`: all. Empty: this one.
-    nodes: Option<Vec<NodeNumber>>,
+    nodes: Nodes,
     initializer: Option<Result<Initializer>>,
     tasks_per_worker: u64,
     retries: u32,
@@ -53,7 +60,7 @@ pub struct PoolBuilder {
 
 impl PoolBuilder {
     pub(super) fn new() -> PoolBuilder {
-        PoolBuilder { processes: None, nodes: None, initializer: None, tasks_per_worker: 0, retries: 0 }
+        PoolBuilder { processes: None, nodes: Nodes::All, initializer: None, tasks_per_worker: 0, retries: 0 }
     }
 
     /// How many workers. Default: on each node as many as a process there may use processors.
@@ -106,7 +113,7 @@ impl PoolBuilder {
     /// All workers on this process's node. The default spreads them over all nodes of the job, this one first, in equal
     /// parts; [`workers`](Pool::workers) says where each is.
     pub fn local(mut self) -> PoolBuilder {
-        self.nodes = Some(Vec::new());
+        self.nodes = Nodes::Own;
         self
     }
 
@@ -119,12 +126,7 @@ impl PoolBuilder {
     /// # Ok::<(), dragon::Error>(())
     /// ```
     pub fn nodes(mut self, nodes: impl IntoIterator<Item = NodeId>) -> PoolBuilder {
-        let nodes: Vec<NodeNumber> = nodes.into_iter().map(NodeId::number).collect();
-        if nodes.is_empty() {
-            self.initializer =
-                Some(Err(Error::new(ErrorKind::InvalidArgument, "a pool needs at least one node, not 0")));
-        }
-        self.nodes = Some(nodes);
+        self.nodes = Nodes::Named(nodes.into_iter().map(NodeId::number).collect());
         self
     }
 
@@ -142,7 +144,7 @@ impl PoolBuilder {
         }
         let core = runtime::current()?;
         let initializer = self.initializer.transpose()?;
-        let named = self.nodes.as_ref().is_some_and(|nodes| !nodes.is_empty());
+        let named = matches!(self.nodes, Nodes::Named(_));
         let shares = shares(self.processes, &self.nodes, core.place().node(), core.place().nodes())?;
         let [(_, here), far @ ..] = &shares[..] else {
             return Err(Error::new(ErrorKind::InvalidArgument, "a pool needs at least one node"));
@@ -167,17 +169,15 @@ impl PoolBuilder {
 }
 
 /// How many workers on each node: first this one, though it may have none. 0 elsewhere: as many as there are processors.
-fn shares(
-    processes: Option<usize>,
-    nodes: &Option<Vec<NodeNumber>>,
-    here: NodeNumber,
-    all: u32,
-) -> Result<Vec<(NodeNumber, usize)>> {
+fn shares(processes: Option<usize>, nodes: &Nodes, here: NodeNumber, all: u32) -> Result<Vec<(NodeNumber, usize)>> {
     let mut order: Vec<NodeNumber> = match nodes {
-        None => (0..all).map(|step| (here + step) % all).collect(),
-        Some(named) if named.is_empty() => vec![here],
-        Some(named) => named.clone(),
+        Nodes::All => (0..all).map(|step| (here + step) % all).collect(),
+        Nodes::Own => vec![here],
+        Nodes::Named(named) => named.clone(),
     };
+    if order.is_empty() {
+        return Err(Error::new(ErrorKind::InvalidArgument, "a pool needs at least one node, not 0"));
+    }
     if let Some(unknown) = order.iter().find(|node| **node >= all) {
         let text = format!("there is no node {unknown} in this job of {all}");
         return Err(Error::new(ErrorKind::InvalidArgument, text));
