@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::channel::ChannelError;
 use crate::codec::Undecoded;
 use crate::mesh::MeshError;
@@ -28,7 +30,7 @@ struct Inner {
 }
 
 /// What sort of failure an [`Error`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// A call that needs a runtime came before [`dragon::init()`](crate::init) or after the end.

@@ -1,68 +1,11 @@
 //! Several ranks are one runtime: they meet, use each other's queues, and end together or say who is missing.
 //!
-//! A job is this test binary started so many times, as any launcher would; each rank runs the part that `PART` names.
-//! Ranks that differ in `DRAGON_NODE_ID` are different nodes, which reach each other by tcp only.
+//! Each test starts a job (`common`) whose ranks run the part that is named.
 
-use std::net::TcpListener;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+mod common;
 
+use common::{LONG, start, text};
 use dragon::{ErrorKind, Pool, Queue, Runtime};
-
-const LONG: Duration = Duration::from_secs(60);
-
-/// The ranks of a job under way.
-struct Job(Vec<Child>);
-
-/// Starts a job whose rank `r` is on node `nodes[r]`.
-fn start(part: &str, nodes: &[u32]) -> Job {
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).unwrap().port();
-    let rank = |rank: usize| {
-        Command::new(std::env::current_exe().unwrap())
-            .args(["a_rank_of_a_job", "--exact", "--nocapture"])
-            .env("PART", part)
-            .env("DRAGON_RENDEZVOUS", format!("127.0.0.1:{port}"))
-            .env("DRAGON_RANK", rank.to_string())
-            .env("DRAGON_SIZE", nodes.len().to_string())
-            .env("DRAGON_NODE_ID", nodes[rank].to_string())
-            .env("DRAGON_SECRET", "a secret of this test and no other")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
-    };
-    Job((0..nodes.len()).map(rank).collect())
-}
-
-impl Job {
-    /// Waits until all ranks have ended.
-    fn outputs(self) -> Vec<Output> {
-        let begun = Instant::now();
-        let mut ranks = self.0;
-        while ranks.iter_mut().any(|rank| rank.try_wait().unwrap().is_none()) {
-            if begun.elapsed() > LONG {
-                ranks.iter_mut().for_each(|rank| drop(rank.kill()));
-                let said: Vec<_> = ranks.into_iter().map(|rank| text(&rank.wait_with_output().unwrap())).collect();
-                panic!("the job hangs: {said:#?}");
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        ranks.into_iter().map(|rank| rank.wait_with_output().unwrap()).collect()
-    }
-
-    /// Waits until all ranks have ended well.
-    fn ends_well(self) {
-        let outputs = self.outputs();
-        let said = || outputs.iter().map(text).collect::<Vec<_>>().join("\n---- next rank:\n");
-        assert!(outputs.iter().all(|output| output.status.success()), "{}", said());
-    }
-}
-
-fn text(output: &Output) -> String {
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    format!("{}\n{out}\n{err}", output.status)
-}
 
 /// Runs in every rank; in the test's own process it is nobody.
 #[test]

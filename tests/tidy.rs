@@ -105,7 +105,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("sync", &["mm", "wait", "latch", "mesh", "services", "error", "runtime", "select"]),
     ("process", &["task", "services", "error", "runtime"]),
     ("group", &["proto", "task", "services", "error", "runtime", "process"]),
-    ("pool", &["mm", "wait", "channel", "task", "wire", "services", "error", "runtime", "select"]),
+    ("pool", &["mm", "wait", "channel", "task", "wire", "mesh", "services", "error", "runtime", "select"]),
     (
         "ddict",
         &[

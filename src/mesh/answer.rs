@@ -58,12 +58,17 @@ impl Answer {
     }
 
     /// Answers that it went well, with the first `len` bytes of a block, without a copy where that can be.
-    pub(crate) fn send_block(mut self, block: Block, len: usize) {
+    pub(crate) fn send_block(self, block: Block, len: usize) {
+        self.send_part_of(block, 0, len);
+    }
+
+    /// The same with the bytes of a block from `begin` to `end`.
+    pub(crate) fn send_part_of(mut self, block: Block, begin: usize, end: usize) {
         match self.back.take() {
             Some(Back::Asker(asker)) => {
-                self.hub.settle(&asker, Ok(Reply { status: 0, body: Body::Block { block, begin: 0, end: len } }))
+                self.hub.settle(&asker, Ok(Reply { status: 0, body: Body::Block { block, begin, end } }))
             }
-            Some(Back::Node { node, call }) => self.hub.answer_block(node, call, block, len),
+            Some(Back::Node { node, call }) => self.hub.answer_block(node, call, block, begin, end),
             Some(Back::Nobody) | None => {}
         }
     }

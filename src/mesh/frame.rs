@@ -49,16 +49,16 @@ impl PostHead {
     }
 }
 
-/// Head of what a hub answers to a process.
+/// Head of an answer as it comes into a channel of this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
-pub(super) struct ReplyHead {
+pub(crate) struct ReplyHead {
     /// The call it is for.
-    pub(super) call: u64,
+    pub(crate) call: u64,
     /// 0: the answer follows; otherwise an encoded error does.
-    pub(super) failed: u32,
+    pub(crate) failed: u32,
     /// How it went.
-    pub(super) status: u32,
+    pub(crate) status: u32,
 }
 
 /// Splits bytes into a head and the rest.

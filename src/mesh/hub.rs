@@ -118,6 +118,22 @@ impl Hub {
         link.wait(|| slot.take())
     }
 
+    pub(super) fn ask(
+        self: &Arc<Self>,
+        node: NodeNumber,
+        service: Service,
+        parts: [&[u8]; 2],
+        reply: ObjectId,
+        tag: u64,
+    ) -> Result<(), MeshError> {
+        let link = self.link_to(node)?;
+        let call = self.enter(node, Asker::There { reply, call: tag });
+        let head = LaneHead { call, service, process: self.memory.me().0, skip: 0 };
+        let sent = link.call_in_parts(node, head, parts);
+        // One that waits no more has its answer: the node was lost meanwhile.
+        if sent.is_err() && !self.forget(call) { Ok(()) } else { sent }
+    }
+
     pub(super) fn tell(self: &Arc<Self>, node: NodeNumber, service: Service, body: &[u8]) -> Result<(), MeshError> {
         if node == self.me {
             let (process, body) = (self.memory.me(), Body::Bytes(body.to_vec()));
@@ -125,7 +141,7 @@ impl Hub {
             return Ok(());
         }
         let head = LaneHead { call: 0, service, process: self.memory.me().0, skip: 0 };
-        self.link_to(node)?.call(node, head, &[], body.len(), |space| space.copy_from_slice(body))
+        self.link_to(node)?.tell(node, head, body)
     }
 
     /// Takes what a process of this node has posted.
@@ -264,9 +280,9 @@ impl Hub {
         }
     }
 
-    pub(super) fn answer_block(&self, node: NodeNumber, call: u64, block: Block, len: usize) {
+    pub(super) fn answer_block(&self, node: NodeNumber, call: u64, block: Block, begin: usize, end: usize) {
         if let Some(link) = self.link.get() {
-            link.answer_with(node, call, block, len);
+            link.answer_with(node, call, block, begin, end);
         }
     }
 
@@ -279,8 +295,24 @@ impl Hub {
 
 /// Answers a process of this node.
 fn reply_to(channel: &Channel, call: u64, outcome: Outcome) {
+    match outcome {
+        // There is room for the head in front of it, which the node that answers has had for its own.
+        Ok(Reply { status, body: Body::Block { mut block, begin, end } })
+            if begin == size_of::<ReplyHead>() && end > channel.inline_capacity() =>
+        {
+            let head = ReplyHead { call, failed: 0, status: status.into() };
+            block.as_mut_slice()[..begin].copy_from_slice(bytemuck::bytes_of(&head));
+            if let Err((error, _)) = channel.send_block(block, end, Deadline::Now) {
+                tracing::warn!(%error, "a process of this node does not get an answer");
+            }
+        }
+        outcome => reply_with_copy(channel, call, &outcome),
+    }
+}
+
+fn reply_with_copy(channel: &Channel, call: u64, outcome: &Outcome) {
     let mut text = Vec::new();
-    let (failed, status, body): (u32, u16, &[u8]) = match &outcome {
+    let (failed, status, body): (u32, u16, &[u8]) = match outcome {
         Ok(reply) => (0, reply.status, &reply.body),
         Err(error) => {
             let _ = wire::encode(error, &mut text); // text and numbers into memory
@@ -293,12 +325,12 @@ fn reply_to(channel: &Channel, call: u64, outcome: Outcome) {
         front.copy_from_slice(bytemuck::bytes_of(&head));
         rest.copy_from_slice(body);
     };
-    // There is room: a thread makes one call at a time.
+    // There is room: a thread makes one call at a time, and who asks for more sees to it.
     if let Err(error) = channel.send_with(size_of::<ReplyHead>() + body.len(), Deadline::Now, fill) {
         tracing::warn!(%error, "a process of this node does not get an answer");
         let short = MeshError::Memory(error.to_string());
         if failed == 0 && !matches!(error, ChannelError::Full) {
-            reply_to(channel, call, Err(short));
+            reply_with_copy(channel, call, &Err(short));
         }
     }
 }

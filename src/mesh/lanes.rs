@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::frame::{LaneHead, split};
 use super::hub::Hub;
-use super::link::Carrier;
+use super::link::{self, Carrier};
 use super::{Body, MeshError};
 use crate::id::NodeNumber;
 use crate::mm::Block;
@@ -125,14 +125,20 @@ impl Lanes {
     }
 
     /// Sends now, or holds it until this thread has given the engine back.
-    fn post(&self, node: NodeNumber, outgoing: Outgoing) -> Result<(), MeshError> {
+    fn post(&self, lane: link::Lane, outgoing: Outgoing) -> Result<(), MeshError> {
         let Some(outgoing) = hold(outgoing) else { return Ok(()) };
         loop {
-            match self.shared.driver.call(|engine| outgoing.send(engine)) {
+            match self.shared.order(lane, |engine| outgoing.send(engine)) {
                 Err(SendError::Full) => drop(self.shared.driver.drive(Deadline::after(FULL), || None::<()>)),
-                sent => return sent.map_err(|error| mesh_error(node, error)),
+                sent => return sent.map_err(|error| mesh_error(lane.node, error)),
             }
         }
+    }
+}
+
+impl Shared {
+    fn order<R>(&self, lane: link::Lane, order: impl FnOnce(&mut dyn Engine) -> R) -> R {
+        if lane.waits { self.driver.call(order) } else { self.driver.call_aside(order) }
     }
 }
 
@@ -148,23 +154,25 @@ fn hold(outgoing: Outgoing) -> Option<Outgoing> {
 }
 
 impl Carrier for Lanes {
-    fn send(&self, node: NodeNumber, kind: u16, head: &[u8], body: &[u8]) -> Result<(), MeshError> {
+    fn send(&self, lane: link::Lane, head: &[u8], body: &[u8]) -> Result<(), MeshError> {
+        let link::Lane { node, kind, .. } = lane;
         let is_held = HELD.with_borrow(Option::is_some);
         if !is_held {
             // Without a copy, if there is room.
-            match self.shared.driver.send(to(node), kind, head, body, Token::NONE) {
+            match self.shared.order(lane, |engine| engine.send(to(node), kind, head, body, Token::NONE)) {
                 Err(SendError::Full) => {}
                 sent => return sent.map_err(|error| mesh_error(node, error)),
             }
         }
-        self.post(node, Outgoing::Short { node, kind, head: head.to_vec(), body: body.to_vec() })
+        self.post(lane, Outgoing::Short { node, kind, head: head.to_vec(), body: body.to_vec() })
     }
 
-    fn send_block(&self, node: NodeNumber, kind: u16, head: &[u8], block: Block, len: usize) -> Result<(), MeshError> {
+    fn send_block(&self, lane: link::Lane, head: &[u8], block: Block, len: usize) -> Result<(), MeshError> {
+        let link::Lane { node, kind, .. } = lane;
         let body = Bulk { block: Arc::new(block), len };
         let known = split(head).map(|(head, _)| head).ok_or(MeshError::Dropped { node, service: 0 })?;
         let token = lock(&self.shared.long).enter(node, kind, known);
-        let posted = self.post(node, Outgoing::Long { node, kind, head: head.to_vec(), body, token });
+        let posted = self.post(lane, Outgoing::Long { node, kind, head: head.to_vec(), body, token });
         posted.inspect_err(|_| {
             lock(&self.shared.long).sent.remove(&token);
         })

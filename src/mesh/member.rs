@@ -45,9 +45,30 @@ impl Member {
         self.post.close();
     }
 
+    pub(super) fn is_cut(&self) -> bool {
+        self.post.is_closed()
+    }
+
     pub(super) fn tell(&self, node: NodeNumber, service: Service, body: &[u8]) -> Result<(), MeshError> {
         let head = PostHead { reply: 0, call: 0, node, service, process: self.memory.me().0, head: 0 };
         self.post(head, &[], body.len(), |space| space.copy_from_slice(body))
+    }
+
+    pub(super) fn ask(
+        &self,
+        node: NodeNumber,
+        service: Service,
+        parts: [&[u8]; 2],
+        reply: ObjectId,
+        tag: u64,
+    ) -> Result<(), MeshError> {
+        let head = PostHead { reply: reply.to_word(), call: tag, node, service, process: self.memory.me().0, head: 0 };
+        let [one, other] = parts;
+        self.post(head, &[], one.len() + other.len(), |space| {
+            let (front, rest) = space.split_at_mut(one.len());
+            front.copy_from_slice(one);
+            rest.copy_from_slice(other);
+        })
     }
 
     pub(super) fn call(

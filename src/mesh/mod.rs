@@ -24,13 +24,14 @@ mod slot;
 pub(crate) use answer::Answer;
 pub(crate) use body::Body;
 pub(crate) use error::MeshError;
+pub(crate) use frame::ReplyHead;
 pub(crate) use hub::Hub;
 pub(crate) use lanes::Lanes;
 pub(crate) use member::Member;
 
 use std::sync::Arc;
 
-use crate::id::{NodeNumber, ProcId};
+use crate::id::{NodeNumber, ObjectId, ProcId};
 
 /// Most bytes of a call's head.
 pub(crate) const HEAD_MOST: usize = 256;
@@ -89,6 +90,11 @@ impl Mesh {
         }
     }
 
+    /// The hub is gone: nothing more comes or goes.
+    pub(crate) fn is_cut(&self) -> bool {
+        matches!(self, Mesh::Member(member) if member.is_cut())
+    }
+
     /// Calls a node, this one included, and waits for its answer: as long as the node lives and does not answer. Whoever
     /// gives up earlier says so in the call itself.
     pub(crate) fn call(&self, node: NodeNumber, service: Service, body: &[u8]) -> Result<Reply, MeshError> {
@@ -109,6 +115,22 @@ impl Mesh {
         match self {
             Mesh::Hub(hub) => hub.call(node, service, head, len, fill),
             Mesh::Member(member) => member.call(node, service, head, len, fill),
+        }
+    }
+
+    /// Calls another node and does not wait: the answer, or why there is none, comes as a message into a channel of this node,
+    /// behind a [`ReplyHead`] with this tag. The channel must have room for it. `parts` are the call, one behind the other.
+    pub(crate) fn ask(
+        &self,
+        node: NodeNumber,
+        service: Service,
+        parts: [&[u8]; 2],
+        reply: ObjectId,
+        tag: u64,
+    ) -> Result<(), MeshError> {
+        match self {
+            Mesh::Hub(hub) => hub.ask(node, service, parts, reply, tag),
+            Mesh::Member(member) => member.ask(node, service, parts, reply, tag),
         }
     }
 

@@ -15,7 +15,7 @@ use crate::id::{NodeNumber, ObjectId};
 use crate::mesh::{Hub, Member, Mesh, MeshError};
 use crate::mm::{Kind, Memory, MemoryConfig, View};
 use crate::prim::{AtomicU8, Ordering};
-use crate::services::{self, Agent, Born, Ended, FarError, FarObject, Names, Order, ServiceError, Travels};
+use crate::services::{self, Agent, Born, Ended, FarError, FarObject, Host, Names, Order, ServiceError, Travels};
 use crate::sys;
 use crate::time::now;
 
@@ -25,7 +25,7 @@ pub(crate) struct Core {
     config: MemoryConfig,
     place: Place,
     mesh: OnceCell<Mesh>,
-    agent: OnceCell<Agent>,
+    agent: OnceCell<Arc<Agent>>,
     hub: Mutex<Option<HubThreads>>,
     /// Whether this is a rank that the others expect at the end.
     expected: AtomicU8,
@@ -40,12 +40,13 @@ pub(crate) struct Core {
 /// The hub of this node, if it is in this process, and the threads that work for it.
 pub(super) struct HubThreads {
     pub(super) hub: Arc<Hub>,
+    pub(super) host: Host,
     pub(super) threads: Vec<thread::JoinHandle<()>>,
 }
 
 /// What a rank of several has from the start.
 pub(super) struct Ties {
-    pub(super) agent: Agent,
+    pub(super) agent: Arc<Agent>,
     pub(super) hub: Option<HubThreads>,
 }
 
@@ -57,6 +58,11 @@ static CHILD: OnceLock<Arc<Core>> = OnceLock::new();
 
 fn world() -> MutexGuard<'static, Weak<Core>> {
     WORLD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The name of this machine, for errors.
+pub(crate) fn host_name() -> String {
+    sys::process::host_name()
 }
 
 /// The runtime of this process.
@@ -181,8 +187,9 @@ impl Core {
         if self.is_closed() {
             return Err(ServiceError::Stopped.into());
         }
-        let start = || -> Result<Agent> {
-            Ok(Agent::start(self.memory.clone(), Vec::new(), tell_of_ends(self.mesh()?, self.place.nodes()))?)
+        let start = || -> Result<Arc<Agent>> {
+            let told = tell_of_ends(self.mesh()?, self.place.nodes());
+            Ok(Arc::new(Agent::start(self.memory.clone(), Vec::new(), told)?))
         };
         let agent = self.agent.get_or_try_init(start)?;
         Ok(agent.spawn(orders)?)
@@ -207,11 +214,6 @@ impl Core {
         self.lingering.keep((home, id), now(), Box::new(what));
     }
 
-    /// The name of this node's machine, for errors.
-    pub(crate) fn host_name(&self) -> String {
-        sys::process::host_name()
-    }
-
     /// Whether the runtime has been finalized.
     pub(crate) fn is_closed(&self) -> bool {
         // Relaxed: who must not go on learns it from the agent, which refuses.
@@ -222,11 +224,14 @@ impl Core {
     pub(super) fn shut_down(&self) -> Result<()> {
         let farewell = self.farewell();
         self.closed.store(1, Ordering::Relaxed); // Relaxed: see `is_closed`
+        let hub = self.hub.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(HubThreads { host, .. }) = &hub {
+            host.close();
+        }
         if let Some(agent) = self.agent.get() {
             agent.stop();
         }
-        let hub = self.hub.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(HubThreads { hub, threads }) = hub {
+        if let Some(HubThreads { hub, threads, .. }) = hub {
             hub.close();
             for thread in threads {
                 if thread.join().is_err() {

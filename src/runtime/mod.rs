@@ -15,7 +15,7 @@ pub use config::Builder;
 pub use events::{Event, Events};
 pub use stats::{MemoryStats, ObjectKind, ObjectStats, ProcessPhase, ProcessStats, Stats};
 
-pub(crate) use self::core::{Core, adopt, current};
+pub(crate) use self::core::{Core, adopt, current, host_name};
 
 use std::sync::Arc;
 

@@ -181,9 +181,12 @@ fn finish_head(
     let relayed = hub.clone();
     let relay = thread::Builder::new().name("dragon-relay".into()).spawn(move || relayed.relay());
     let relay = relay.map_err(|error| Error::with_source(ErrorKind::ResourceLimit, "no thread for calls", error))?;
-    let watched = watch(&core, world, share, move |rank, how| host.rank_is_gone(rank, how));
-    let agent = Agent::start(memory, watched, tell_of_ends(core.mesh()?, core.place().nodes()))?;
-    core.tie(Ties { agent, hub: Some(HubThreads { hub, threads: vec![relay] }) });
+    let told = host.clone();
+    let watched = watch(&core, world, share, move |rank, how| told.rank_is_gone(rank, how));
+    let ends = tell_of_ends(core.mesh()?, core.place().nodes());
+    let agent = Arc::new(Agent::start(memory, watched, ends)?);
+    host.let_in(&agent, config);
+    core.tie(Ties { agent, hub: Some(HubThreads { hub, host, threads: vec![relay] }) });
     world.barrier()?;
     Ok(core)
 }
@@ -206,7 +209,7 @@ fn finish_member(
         }
     });
     let agent = Agent::start(memory, watched, tell_of_ends(core.mesh()?, core.place().nodes()))?;
-    core.tie(Ties { agent, hub: None });
+    core.tie(Ties { agent: Arc::new(agent), hub: None });
     world.barrier()?;
     Ok(core)
 }

@@ -138,8 +138,18 @@ impl Driver {
     /// Calls the engine from this thread, between polls. Not from a sink: it has [`Sink::settled`] for that.
     #[inline]
     pub(crate) fn call<R>(&self, order: impl FnOnce(&mut dyn Engine) -> R) -> R {
+        self.order(1, order)
+    }
+
+    /// As [`Driver::call`], by a thread that does not wait here for what follows, so that the background stays at it.
+    pub(crate) fn call_aside<R>(&self, order: impl FnOnce(&mut dyn Engine) -> R) -> R {
+        self.order(0, order)
+    }
+
+    #[inline]
+    fn order<R>(&self, activity: u64, order: impl FnOnce(&mut dyn Engine) -> R) -> R {
         let mut core = self.lock();
-        core.activity += 1;
+        core.activity += activity;
         let result = order(&mut *core.engine);
         let restless = core.engine.wants_poll();
         drop(core);

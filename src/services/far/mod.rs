@@ -6,6 +6,7 @@ pub(super) mod words;
 
 mod names;
 mod queue;
+mod session;
 mod sync;
 pub(super) mod sync_words;
 mod watch;
@@ -13,6 +14,7 @@ mod watched;
 
 pub(crate) use names::Names;
 pub(crate) use queue::FarQueue;
+pub(crate) use session::FarSession;
 pub(in crate::services) use sync::encode as encode_guest;
 pub(crate) use sync::{FarObject, Travels, tell_end};
 pub(crate) use sync_words::SyncOp;

@@ -19,6 +19,9 @@ pub(in crate::services) const SYNC: Service = 20;
 /// Processes that use objects of other nodes, and their end.
 pub(in crate::services) const GUEST: Service = 21;
 
+/// Sessions: what a process of another node has running here.
+pub(in crate::services) const SESSION: Service = 10;
+
 /// Why the other node refused: the status of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
@@ -180,6 +183,31 @@ pub(in crate::services) struct QueueFacts {
     pub(in crate::services) label: u64,
     /// 0: it has no bound.
     pub(in crate::services) capacity: u64,
+}
+
+/// Tail of a call for a session. It stands behind the message, so that a long one lands where it can be handed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(in crate::services) struct SessionTail {
+    /// Which of the sessions of the node that calls: the channel there, as a word, into which answers go.
+    pub(in crate::services) session: u64,
+    /// [`OPEN`], [`IS_WANTED`], or in the words of who has opened it.
+    pub(in crate::services) op: u32,
+    pub(in crate::services) spare: u32,
+}
+
+/// Begins a session: the message is a [`Opening`].
+pub(in crate::services) const OPEN: u32 = 0;
+/// Asks the node of a session's owner whether the session's channel is still there.
+pub(in crate::services) const IS_WANTED: u32 = 1;
+
+/// What begins a session.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(in crate::services) struct Opening {
+    /// The name in full of the function that makes the guest.
+    pub(in crate::services) entry: Vec<u8>,
+    /// Its argument, encoded.
+    pub(in crate::services) argument: Vec<u8>,
 }
 
 /// What can be asked of the leader about names.

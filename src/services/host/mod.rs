@@ -7,6 +7,7 @@ mod guests;
 mod latches;
 mod names;
 mod queues;
+mod sessions;
 mod sync;
 mod world;
 
@@ -15,13 +16,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use self::guests::Guests;
 use self::names::Registry;
 use self::queues::Queues;
+use self::sessions::Sessions;
+pub(crate) use self::sessions::{Guest, Venue};
 use self::world::World;
 pub(crate) use self::world::{Loss, finish};
-use super::far::words::{GUEST, NAMES, QUEUE, SYNC, WORLD, Why};
+use super::agent::Agent;
+use super::far::words::{GUEST, NAMES, QUEUE, SESSION, SYNC, WORLD, Why};
 use super::threads::Threads;
 use crate::id::NodeNumber;
 use crate::mesh::{Answer, Hub, Mesh, Request, Server};
-use crate::mm::Memory;
+use crate::mm::{Memory, MemoryConfig};
 
 /// Where the node stands in the job.
 #[derive(Clone, Debug)]
@@ -66,6 +70,7 @@ struct Inner {
     queues: Queues,
     names: Registry,
     guests: Guests,
+    sessions: Arc<Sessions>,
 }
 
 /// The server of a node's hub.
@@ -83,6 +88,7 @@ impl Host {
         let world = World::new(&seat, Box::new(tell));
         let (queues, names) = (Queues::new(memory.clone()), Registry::default());
         let guests = Guests::new(memory.clone());
+        let sessions = Sessions::new(memory.clone());
         let inner = Inner {
             hub: hub.clone(),
             memory: memory.clone(),
@@ -92,10 +98,21 @@ impl Host {
             queues,
             names,
             guests,
+            sessions,
         };
         let host = Host(Arc::new(inner));
         hub.set_server(Arc::new(host.clone()));
         host
+    }
+
+    /// From now on processes of other nodes may have something running here, with children of this agent.
+    pub(crate) fn let_in(&self, agent: &Arc<Agent>, config: &MemoryConfig) {
+        self.0.sessions.furnish(self.0.hub.clone(), config.clone(), agent.clone());
+    }
+
+    /// Ends what other nodes have running here.
+    pub(crate) fn close(&self) {
+        self.0.sessions.close();
     }
 
     /// A rank of this node has ended without a farewell.
@@ -118,6 +135,7 @@ impl Server for Host {
             NAMES => self.0.names.serve(&self.0, &request, answer),
             SYNC => sync::serve(&self.0.guests, self.0.hub.me(), &self.0.threads, &request, answer),
             GUEST => self.0.guests.serve(&self.0, &request, answer),
+            SESSION => self.0.sessions.serve(&self.0.threads, request, answer),
             other => {
                 let (node, process) = (request.from, request.process.0);
                 tracing::error!(node, process, service = other, "a call that nobody serves");
@@ -129,6 +147,7 @@ impl Server for Host {
     fn lost(&self, node: NodeNumber, why: &str) {
         self.0.queues.lost(node);
         self.0.guests.lost(node);
+        self.0.sessions.lost(node);
         self.0.world.node_is_gone(&self.0, node, why);
     }
 }
