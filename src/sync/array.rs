@@ -180,6 +180,7 @@ impl<T: Pod> Array<T> {
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) if they are not all there.
+    #[inline]
     pub fn read_into(&self, start: usize, elements: &mut [T]) -> Result<()> {
         self.check(start, elements.len())?;
         let (at, into) = (start * size_of::<T>(), bytemuck::cast_slice_mut(elements));

@@ -103,7 +103,12 @@ impl<T: Pod> Value<T> {
             Site::Near(words) if Self::IS_SMALL => {
                 Ok(bytes::value(&small(words).load(Ordering::Acquire).to_ne_bytes()))
             }
-            Site::Near(words) => Ok(read(words).0),
+            Site::Near(words) => {
+                // Read where it is returned: a large one is not moved once more.
+                let mut value = Ok(T::zeroed());
+                value.iter_mut().for_each(|value| _ = copies::<T>(words).read(bytemuck::bytes_of_mut(value)));
+                value
+            }
             Site::Far(far) => self.get_far(far),
         }
     }
