@@ -83,6 +83,8 @@ mod batch;
 mod claim;
 #[cfg(all(test, feature = "shuttle"))]
 mod model;
+#[cfg(all(test, not(feature = "shuttle")))]
+mod run_tests;
 mod store;
 #[cfg(test)]
 mod support;
