@@ -101,6 +101,7 @@ crash() {
   if [ -e tests/crash.rs ]; then
     suite crash cargo test --release --features failpoints --test crash
     suite crash-sync cargo test --release --features failpoints --test crash_sync
+    suite crash-ddict cargo test --release --features failpoints --test crash_ddict
   fi
 }
 
