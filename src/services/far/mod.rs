@@ -4,6 +4,7 @@
 
 pub(super) mod words;
 
+pub(super) mod dict;
 mod names;
 mod queue;
 mod session;
@@ -12,6 +13,7 @@ pub(super) mod sync_words;
 mod watch;
 mod watched;
 
+pub(crate) use dict::{FarDict, OWN_HEAD_MOST, OWN_WORDS};
 pub(crate) use names::Names;
 pub(crate) use queue::FarQueue;
 pub(crate) use session::FarSession;

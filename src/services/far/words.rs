@@ -16,6 +16,8 @@ pub(in crate::services) const QUEUE: Service = 2;
 pub(in crate::services) const NAMES: Service = 3;
 /// Locks, barriers, values and their like whose home is the node that is called.
 pub(in crate::services) const SYNC: Service = 20;
+/// Parts of dictionaries whose home is the node that is called.
+pub(in crate::services) const DICT: Service = 22;
 /// Processes that use objects of other nodes, and their end.
 pub(in crate::services) const GUEST: Service = 21;
 
