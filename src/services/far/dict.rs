@@ -22,7 +22,7 @@ pub(crate) const OWN_HEAD_MOST: usize = crate::mesh::HEAD_MOST - size_of::<DictH
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub(in crate::services) struct DictHead {
-    /// What its node calls the part; all ones: there is none yet.
+    /// What its node calls the part; 0: there is none yet.
     pub(in crate::services) dict: u64,
     /// Which of all processes that ever had the caller's place it is.
     pub(in crate::services) incarnation: u32,
@@ -64,7 +64,7 @@ impl FarDict {
     ) -> Result<(Option<FarDict>, Vec<u8>), FarError> {
         let incarnation = memory.incarnation(memory.me());
         travels.go(mesh, incarnation, home)?;
-        let head = DictHead { dict: u64::MAX, incarnation, op: OPEN };
+        let head = DictHead { dict: 0, incarnation, op: OPEN };
         let mut body = Vec::new();
         let unclear = |text: String| FarError::Refused { why: Why::Unclear, text };
         wire::encode(&DictOpening { entry, argument }, &mut body).map_err(|error| unclear(error.to_string()))?;

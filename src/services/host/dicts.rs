@@ -107,7 +107,7 @@ impl Dicts {
     fn open(&self, host: &Arc<Inner>, holder: Holder, opening: &[u8], answer: Answer) {
         let (part, home, said) = match make(host.mesh(), opening) {
             Ok((Some((part, home)), said)) => (part, home, said),
-            Ok((None, said)) => return answer.send(0, &[&u64::MAX.to_le_bytes()[..], &said].concat()),
+            Ok((None, said)) => return answer.send(0, &[&0_u64.to_le_bytes()[..], &said].concat()),
             Err(text) => return answer.send(Why::Other as u16, text.as_bytes()),
         };
         let mut homes = lock(&self.0);
