@@ -38,7 +38,7 @@ fn main() {
 
 /// The keys in an order that no cache foresees.
 fn scattered(n: u64, keys: u64) -> u64 {
-    n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20 & (u64::MAX >> 20) % keys.next_power_of_two()
+    (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20) & (keys.next_power_of_two() - 1)
 }
 
 fn filled<V>(keys: u64, value: impl Fn(u64) -> V) -> DDict<u64, V, Pod>

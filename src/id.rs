@@ -1,6 +1,10 @@
 //! Names of things: small numbers that mean the same in every process of a job.
 
+use std::cell::Cell;
+
 use serde::{Deserialize, Serialize};
+
+use crate::prim::{AtomicU32, Ordering};
 
 /// A process's place in its node's process table. Zero is nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -18,6 +22,9 @@ impl ProcId {
         usize::from(self.0)
     }
 }
+
+/// A node of the job, from 0, without gaps.
+pub(crate) type NodeNumber = u32;
 
 /// A shared object of a node: its place in the object table, and which of the objects that were ever
 /// there. Stale ids are told from live ones by the generation.
@@ -50,4 +57,62 @@ impl std::fmt::Display for JobId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:016x}", self.0)
     }
+}
+
+/// A thread of a job on its node. Threads are numbered within their process, from 1 and never twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ThreadId {
+    pub(crate) process: ProcId,
+    pub(crate) thread: u32,
+}
+
+const THREAD_AT: u32 = 16;
+
+impl ThreadId {
+    /// The bits of a word that say who: `thread:32 | process:16` at the bottom.
+    pub(crate) const BITS: u64 = (u32::MAX as u64) << THREAD_AT | u16::MAX as u64;
+
+    /// The calling thread, as one of this process.
+    #[inline]
+    pub(crate) fn here(process: ProcId) -> ThreadId {
+        ThreadId { process, thread: thread() }
+    }
+
+    /// As the lower bits of a word; never all zero.
+    #[inline]
+    pub(crate) fn to_word(self) -> u64 {
+        u64::from(self.thread) << THREAD_AT | u64::from(self.process.0)
+    }
+
+    /// From such a word, whatever its upper bits.
+    #[inline]
+    pub(crate) fn from_word(word: u64) -> ThreadId {
+        ThreadId { process: ProcId(word as u16), thread: (word >> THREAD_AT) as u32 }
+    }
+}
+
+#[cfg(not(feature = "shuttle"))]
+static THREADS: AtomicU32 = AtomicU32::new(0);
+
+#[cfg(feature = "shuttle")]
+shuttle::lazy_static! {
+    static ref THREADS: AtomicU32 = AtomicU32::new(0);
+}
+
+thread_local! {
+    static THREAD: Cell<u32> = const { Cell::new(0) };
+}
+
+#[inline]
+fn thread() -> u32 {
+    let known = THREAD.get();
+    if known != 0 { known } else { number() }
+}
+
+#[cold]
+fn number() -> u32 {
+    // Relaxed: only that no number is given twice matters.
+    let number = THREADS.fetch_add(1, Ordering::Relaxed) + 1;
+    THREAD.set(number);
+    number
 }

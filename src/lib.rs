@@ -28,14 +28,20 @@ mod time;
 mod mm;
 mod ring;
 mod wait;
-// floor 2: one node; functions; the language
+// floor 2: who else is there; one node; functions; the language
+mod bootstrap;
 mod channel;
 pub mod codec;
+mod counters;
 mod latch;
 mod names;
 mod table;
 mod task;
+#[allow(dead_code, reason = "the trait promises what fabrics will need; its conformance suite asks for all of it")]
+mod transport;
 mod wire;
+// floor 3: calls between nodes
+mod mesh;
 // floor 4: what a node does for its processes
 mod services;
 // floor 5: assembly
@@ -43,6 +49,7 @@ mod error;
 mod runtime;
 // floor 6: what users type
 mod ddict;
+pub mod observe;
 mod pool;
 mod queue;
 mod select;
@@ -52,10 +59,10 @@ pub mod sync;
 pub use ddict::{Batch, DDict, DDictBuilder, DDictStats, Entries, ManagerStats, Persist, Posix, Ref, Store, Whole};
 pub use error::{Error, ErrorKind, Result};
 pub use mm::{Backing, HugePages};
-pub use pool::{Chunked, Pool, PoolBuilder, Stream, Task, WorkerInfo, WorkerState};
+pub use pool::{Chunked, Pool, PoolBuilder, Stream, Task, TaskWatch, WorkerInfo, WorkerState};
 pub use queue::{GetManyError, Iter, PutError, Queue, QueueBuilder};
 pub use runtime::{Builder, Event, Events, MemoryStats, NodeId, Runtime, Stats, builder, init, run};
-pub use select::{Selector, Source};
+pub use select::{ProcessWatch, Selector, Source};
 pub use shared::{Allocation, Channel, Loan, MemoryPool, Received};
 pub use sync::{Array, Barrier, Condvar, Lock, RwLock, Semaphore, Value};
 pub use wire::Message;
@@ -65,4 +72,11 @@ pub use wire::Message;
 #[doc(hidden)]
 pub mod failpoint {
     pub use crate::prim::failpoint::arm;
+}
+
+/// The transport without the runtime. Only with feature `probe`.
+#[cfg(feature = "probe")]
+#[doc(hidden)]
+pub mod probe {
+    pub use crate::transport::probe::{Mode, Probe};
 }

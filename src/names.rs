@@ -85,6 +85,18 @@ pub(crate) fn of(memory: &Memory, object: ObjectId) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+/// The names in these entries, and whose they are or were.
+pub(crate) fn all(entries: &[[AtomicU64; 16]]) -> Vec<(ObjectId, String)> {
+    let one = |entry: &[AtomicU64; 16]| {
+        let object = entry[0].load(Ordering::Acquire); // pairs with `write`
+        let name = String::from_utf8(read(entry)?).ok()?;
+        // The same object before and after: the name was its. As in `is_named`.
+        let same = entry[0].load(Ordering::Acquire) == object;
+        Some((ObjectId::from_word(object).filter(|_| same)?, name))
+    };
+    entries.iter().filter_map(one).collect()
+}
+
 /// Frees the lock, if the dead had it.
 pub(crate) fn repair(memory: &Memory, dead: ProcId) {
     let lock = memory.name_entries().lock;

@@ -134,7 +134,7 @@ struct Idle {
 
 fn idle(runtime: &Runtime) -> Idle {
     let stats = runtime.stats();
-    Idle { in_use: stats.memory.in_use, blocks: stats.memory.blocks, processes: stats.processes }
+    Idle { in_use: stats.memory.in_use, blocks: stats.memory.blocks, processes: stats.processes.len() }
 }
 
 /// Waits until the node holds what it held before: processes that lost their parent need a moment to end.

@@ -132,9 +132,8 @@ fn what_clients_saw_is_one_history_whoever_is_killed() {
         }
     }
     for client in clients {
-        match client.get_timeout(Duration::from_secs(60)) {
-            Err(error) => assert!(error.is_lost(), "it hangs, or worse: {error}"),
-            Ok(_) => {}
+        if let Err(error) = client.get_timeout(Duration::from_secs(60)) {
+            assert!(error.is_lost(), "it hangs, or worse: {error}");
         }
     }
     let calls: Vec<Call> = read_log(folder.path());

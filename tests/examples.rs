@@ -105,3 +105,40 @@ fn checkpoint_rolls_back_until_the_step_is_short_enough() {
     assert!(told.starts_with("10 checkpoints, ") && !told.contains(" 0 times"), "{told}");
     assert!(told.contains("stored: [4, 8] in "), "{told}");
 }
+
+#[test]
+fn top_shows_a_running_job_from_outside() {
+    let _dragon = dragon::init().unwrap();
+    let queue = dragon::Queue::<u64>::builder().capacity(8).name("shown by top").build().unwrap();
+    queue.put_many([1, 2, 3]).unwrap();
+    let told = text(&run("top", &["--once", &std::process::id().to_string()]));
+    assert!(told.starts_with("job=") && told.contains(" processes=1 "), "{told}");
+    assert!(told.contains("kind=Queue name=\"shown by top\" len=3 capacity=8 open_in=1 "), "{told}");
+    assert!(text(&run("top", &["--once"])).contains("shown by top"), "it finds jobs by itself");
+}
+
+#[test]
+fn histogram_counts_every_value_once() {
+    let told = text(&run("histogram", &["--workers", "3", "--values", "54321"]));
+    let lines: Vec<_> = told.lines().collect();
+    assert_eq!(lines.len(), 18, "{told}");
+    let counts = lines[..17].iter().map(|line| line.split_whitespace().next().unwrap().parse::<u64>().unwrap());
+    assert_eq!(counts.sum::<u64>(), 54_321);
+    assert!(lines[17].trim() == "54321 values by 3 processes", "{told}");
+}
+
+#[test]
+fn pascals_triangle_is_filled_by_several_processes() {
+    let told = text(&run("pascal_triangle", &["--workers", "3", "--rows", "7"]));
+    assert!(told.lines().nth(6).unwrap().trim() == "1 6 15 20 15 6 1", "{told}");
+    assert!(told.ends_with("the sum of all numbers is 127, which is 2^7 - 1: true\n"), "{told}");
+}
+
+#[test]
+fn a_queue_survives_a_short_soak() {
+    for capacity in ["64", "0"] {
+        let told = text(&run("queue_soak", &["--kills", "30", "--capacity", capacity]));
+        assert!(told.starts_with("30 killed, ") && told.contains(" 0 doubled, "), "{told}");
+        assert!(told.ends_with("; 0 bytes more in use than before\n"), "{told}");
+    }
+}

@@ -1,12 +1,13 @@
 //! Competitors that are programs of their own: run in the same bench, if they are there.
 //!
-//! `BENCH_DRAGONHPC` names the `dragon` command of a DragonHPC installation (see benches/README.md).
+//! `BENCH_DRAGONHPC` names the `dragon` command of a DragonHPC installation, `BENCH_PEERS` the folder that
+//! `benches/peers/build.sh` has built programs into (see benches/README.md).
 
 use std::{
     collections::BTreeMap,
     env,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 /// A DragonHPC installation.
@@ -21,11 +22,16 @@ impl DragonHpc {
         Some(DragonHpc { launcher })
     }
 
-    /// Runs its program for one figure. Its start-up is not in the figure.
+    /// Runs its program for one figure of its pool. Its start-up is not in the figure.
     pub fn figure(&self, name: &str) -> f64 {
+        self.figure_of("dragon_pool.py", name)
+    }
+
+    /// Runs one of its programs for one figure. Its start-up is not in the figure.
+    pub fn figure_of(&self, program: &str, name: &str) -> f64 {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers");
         let mut command = Command::new(&self.launcher);
-        command.args(["-s", "dragon_pool.py", name]).current_dir(folder);
+        command.args(["-s", program, name]).current_dir(folder);
         // It finds its Python and its tools beside itself.
         let beside = self.launcher.parent().map(Path::to_path_buf);
         let path = env::var_os("PATH").unwrap_or_default();
@@ -41,4 +47,94 @@ impl DragonHpc {
 fn parse(line: &str) -> Option<(&str, f64)> {
     let mut fields = line.split('\t');
     Some((fields.next()?, fields.next()?.parse().ok()?))
+}
+
+/// Queues of other people, in the folder that `BENCH_PEERS` names.
+pub struct Peers {
+    folder: PathBuf,
+}
+
+/// A peer by its name in tables, and how it is started.
+const PEERS: &[(&str, &str, &[&str])] = &[
+    ("Open MPI, UCX", "mpi.openmpi", OPENMPI_UCX),
+    ("MPICH", "mpi.mpich", &["mpirun.mpich", "-bind-to", "core", "-np", "2"]),
+    ("iceoryx2", "peers", &["", "iceoryx2"]),
+    ("ipc-channel", "peers", &["", "ipc-channel"]),
+    ("ZeroMQ", "peers", &["", "zeromq"]),
+];
+
+/// Shared memory only, by UCX, as is quickest on one node.
+const OPENMPI_UCX: &[&str] = &[
+    "mpirun.openmpi",
+    "--bind-to",
+    "core",
+    "-np",
+    "2",
+    "--mca",
+    "pml",
+    "ucx",
+    "-x",
+    "UCX_TLS=posix,sysv,cma,self",
+    "--mca",
+    "pml_ucx_tls",
+    "any",
+    "--mca",
+    "pml_ucx_devices",
+    "any",
+];
+
+impl Peers {
+    /// Those that were built; says so if there are none.
+    pub fn find() -> Option<Peers> {
+        let folder = env::var_os("BENCH_PEERS").map(PathBuf::from);
+        if folder.is_none() {
+            println!("  peers:   skipped: BENCH_PEERS names no folder with them (benches/README.md)");
+        }
+        folder.map(|folder| Peers { folder })
+    }
+
+    /// The peers that give this figure, by name.
+    pub fn names(&self) -> Vec<&'static str> {
+        let there = |(name, program, _): &(&'static str, &str, &[&str])| {
+            let built = self.folder.join(program).exists();
+            (built && self.figure(name, "latency", 8, 10).is_some()).then_some(*name)
+        };
+        PEERS.iter().filter_map(there).collect()
+    }
+
+    /// Runs a peer: nanoseconds of a round trip for `latency`, millions of messages a second for `rate`.
+    pub fn figure(&self, name: &str, what: &str, bytes: usize, count: u64) -> Option<f64> {
+        let output = self.command(name, what, bytes, count)?.output().ok()?;
+        figure_in(&output.stdout)
+    }
+
+    /// Runs so many of a peer at the same time; the sum of their figures.
+    pub fn figure_of_several(&self, several: usize, name: &str, what: &str, bytes: usize, count: u64) -> Option<f64> {
+        let start = |_| self.command(name, what, bytes, count)?.stdout(Stdio::piped()).spawn().ok();
+        let running: Vec<_> = (0..several).map(start).collect::<Option<_>>()?;
+        let end = |child: Child| figure_in(&child.wait_with_output().ok()?.stdout);
+        running.into_iter().map(end).sum()
+    }
+
+    fn command(&self, name: &str, what: &str, bytes: usize, count: u64) -> Option<Command> {
+        let (_, program, words) = PEERS.iter().find(|(known, ..)| *known == name)?;
+        let program = self.folder.join(program);
+        let mut command = match words[0] {
+            "" => Command::new(program),
+            launcher => Command::new(launcher),
+        };
+        command.args(&words[1..]);
+        if !words[0].is_empty() {
+            command.arg(self.folder.join(PEERS.iter().find(|(known, ..)| *known == name)?.1));
+        }
+        command.args([what, &bytes.to_string(), &count.to_string()]).stderr(Stdio::null());
+        // In a container everybody is root.
+        command.envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")]);
+        Some(command)
+    }
+}
+
+fn figure_in(printed: &[u8]) -> Option<f64> {
+    let printed = String::from_utf8_lossy(printed);
+    printed.lines().find_map(|line| line.strip_prefix("figure\t")?.trim().parse().ok())
 }

@@ -6,6 +6,7 @@
 //!      16   first           number of the oldest piece that may still have messages; pieces count from 1
 //!      24   last            number of the newest piece; a hint, behind it is looked for further ones
 //!      32   came            bytes of pieces, and of messages in blocks, that were ever added
+//!      33   figures         what whoever puts counts, and what was in pieces that are gone: figures.rs
 //!      40   went            and taken away
 //!      48   window          1024 links: link n mod 1024 is that of piece n
 //!      1072 tally           if there is one: tally.rs
@@ -28,19 +29,24 @@ use std::sync::{Arc, PoisonError, RwLock};
 use crossbeam::utils::CachePadded;
 
 use super::cargo::{self, PIECE};
+use super::figures;
 use super::tally::Tally;
-use super::{Channel, ChannelError, Letter, Payload, patiently};
+use super::{Channel, ChannelError, Letter, Payload, Received, patiently};
+use crate::counters::Sum;
 use crate::id::{ObjectId, ProcId};
 use crate::mm::{Hold, Kind, MemError, Memory, Object};
 use crate::prim::{AtomicU64, Ordering};
 use crate::time::Deadline;
 use crate::wait::{TimedOut, WaitCell, wait_until};
 
-const MAGIC: u64 = u64::from_le_bytes(*b"drgchai\x01");
+const MAGIC: u64 = u64::from_le_bytes(*b"drgchai\x02");
 const READERS: usize = 8;
 const FIRST: usize = 16;
 const LAST: usize = 24;
 const CAME: usize = 32;
+const FIGURES: usize = 33;
+const HIGH_WATER: usize = FIGURES + Sum::WORDS;
+const GONE: usize = HIGH_WATER + 1;
 const WENT: usize = 40;
 const WINDOW: usize = 48;
 const LINKS: u64 = 1024;
@@ -192,8 +198,7 @@ impl Chain {
 
     /// Where those sleep who wait for messages.
     pub(crate) fn readers(&self) -> &WaitCell {
-        let line = self.object().words()[READERS..].first_chunk();
-        WaitCell::in_words(line.expect("a chain has all its lines"))
+        readers(self.object().words())
     }
 
     fn tally(&self) -> Option<Tally<'_>> {
@@ -241,11 +246,73 @@ impl Chain {
                 _ => self.with(&self.0.sending, last, |piece| piece.post(letter, Deadline::Now))?,
             };
             match posted {
-                Some(Ok(_)) => return Ok(()),
+                Some(Ok(position)) => {
+                    self.count_sent(position, letter.len());
+                    return Ok(());
+                }
                 Some(Err(ChannelError::Full | ChannelError::Closed)) | None => self.extend(last)?,
                 Some(Err(error)) => return Err(error),
             }
         }
+    }
+
+    /// Sends messages that need no block, all of `count`: see [`Channel::send_run`]. If it fails, how many were sent before.
+    pub(crate) fn send_run(
+        &self,
+        count: usize,
+        len: impl Fn(usize) -> usize,
+        fill: impl Fn(usize, &mut [u8]),
+    ) -> Result<usize, (usize, ChannelError)> {
+        let mut sent = 0;
+        let sending = self.send_pieces(count, &mut sent, len, fill);
+        self.readers().notify_one_for_all();
+        sending.map(|()| sent).map_err(|error| (sent, error))
+    }
+
+    fn send_pieces(
+        &self,
+        count: usize,
+        sent: &mut usize,
+        len: impl Fn(usize) -> usize,
+        fill: impl Fn(usize, &mut [u8]),
+    ) -> Result<(), ChannelError> {
+        while *sent < count {
+            let (last, begin) = (self.number(LAST), *sent);
+            let run =
+                |piece: &Channel| piece.send_run(count - begin, |n| len(begin + n), |n, space| fill(begin + n, space));
+            let ran = if last == 0 { None } else { self.with(&self.0.sending, last, run)? };
+            match ran {
+                Some(Ok(0) | Err(ChannelError::Closed)) | None => self.extend(last)?,
+                Some(Ok(more)) => {
+                    let bytes: usize = (begin..begin + more).map(&len).sum();
+                    Sum::in_words(&self.object().words()[FIGURES..]).add(self.0.me, bytes as u64);
+                    figures::sample(self.word(HIGH_WATER), self.len());
+                    *sent += more;
+                }
+                Some(Err(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Receives what is there in the oldest piece, at most `most` messages: see [`Channel::receive_run`].
+    pub(crate) fn receive_run(&self, most: usize, mut take: impl FnMut(Payload<'_>) -> bool) -> Received {
+        let (mut in_block, tally) = (0, self.tally());
+        let take = |payload: Payload<'_>| {
+            if let Payload::Block(block) = &payload {
+                in_block += block.len() as u64;
+            }
+            let more = take(payload);
+            tally.inspect(|tally| tally.take(self.0.me));
+            more
+        };
+        let received = self.with(&self.0.receiving, self.number(FIRST), |piece| piece.receive_run(most, take));
+        self.discount(in_block);
+        let received = received.ok().flatten().unwrap_or(Received { taken: 0, error: None });
+        if received.taken > 0 {
+            self.readers().notify_one_if(|| self.is_ready());
+        }
+        received
     }
 
     /// Sees to it that `last` is behind this number.
@@ -391,11 +458,13 @@ impl Chain {
 
     /// Lets go of the oldest piece, if all that was in it is done. It is closed and drained.
     fn retire(&self, number: u64) -> Result<(), ChannelError> {
-        let done = self.with(&self.0.receiving, number, |piece| piece.0.ring.all_done().then(|| piece.capacity()));
-        let Some(Some(slots)) = done? else { return Ok(()) };
+        let look = |piece: &Channel| piece.0.ring.all_done().then(|| (piece.capacity(), piece.messages()));
+        let done = self.with(&self.0.receiving, number, look);
+        let Some(Some((slots, messages))) = done? else { return Ok(()) };
         // SeqCst: pairs with `number`. Of all who try, one.
         let first = self.word(FIRST);
         if first.compare_exchange(number, number + 1, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            self.word(GONE).fetch_add(messages, Ordering::Relaxed); // a figure
             mark!("channel.chain.retired");
             let by = self.id();
             let holds = self.memory().holds(|hold| hold.by == by && hold.tag == PIECE | number);
@@ -476,8 +545,64 @@ impl Chain {
             tally.settle(dead);
             tally.cell().heal();
         }
+        Sum::in_words(&self.object().words()[FIGURES..]).disown(dead);
         self.readers().heal();
     }
+
+    /// Counts a message that was sent, as the one at `position` of a piece.
+    fn count_sent(&self, position: u64, len: usize) {
+        Sum::in_words(&self.object().words()[FIGURES..]).add(self.0.me, len as u64);
+        if figures::is_sampled(position) {
+            figures::sample(self.word(HIGH_WATER), self.len());
+        }
+    }
+
+    /// What anybody may see of a chain in these words, if they are one.
+    pub(super) fn sight_in(words: &[AtomicU64]) -> Option<Seen<'_>> {
+        let whole = words.len() >= TALLY && words[0].load(Ordering::Relaxed) == MAGIC;
+        whole.then(|| Seen {
+            label: words[1].load(Ordering::Relaxed), // never changes
+            bytes: Sum::in_words(&words[FIGURES..]),
+            high: &words[HIGH_WATER],
+            gone: &words[GONE],
+            readers: readers(words),
+            closed: pieces_and_end(words).1,
+        })
+    }
+
+    /// The pieces of the chain in these words.
+    pub(super) fn pieces_in(words: &[AtomicU64]) -> Vec<ObjectId> {
+        if words.len() < TALLY { Vec::new() } else { pieces_and_end(words).0 }
+    }
+}
+
+/// What anybody may see of a chain.
+pub(super) struct Seen<'a> {
+    pub(super) label: u64,
+    pub(super) bytes: Sum<'a>,
+    pub(super) high: &'a AtomicU64,
+    pub(super) gone: &'a AtomicU64,
+    pub(super) readers: &'a WaitCell,
+    pub(super) closed: bool,
+}
+
+/// The pieces, and whether the end is behind them.
+fn pieces_and_end(words: &[AtomicU64]) -> (Vec<ObjectId>, bool) {
+    let first = words[FIRST].load(Ordering::SeqCst); // SeqCst: pairs with the swap in `retire`
+    let mut pieces = Vec::new();
+    for number in first..first + LINKS {
+        // SeqCst: pairs with the swaps in `extend` and `close`.
+        match Link::read(words[WINDOW + (number % LINKS) as usize].load(Ordering::SeqCst), number) {
+            Link::Piece(id) => pieces.push(id),
+            last => return (pieces, last == Link::End),
+        }
+    }
+    (pieces, false)
+}
+
+fn readers(words: &[AtomicU64]) -> &WaitCell {
+    let line = words[READERS..].first_chunk();
+    WaitCell::in_words(line.expect("a chain has all its lines"))
 }
 
 /// Calls one who sleeps when dropped, also by a panic.

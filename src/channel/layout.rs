@@ -10,6 +10,7 @@
 //!         128   readers        WaitCell: who waits for messages
 //!         256   writers        WaitCell: who waits for room
 //!         384   ring           crate::ring::Geometry
+//!         392   figures        in the line of the ring's tail, which writers write: figures.rs
 //!         then  tally          if there is one: tally.rs
 //!
 //! body    0     len      u32   bytes of the message, if it is in the slot
@@ -26,7 +27,7 @@ use crate::prim::{AtomicU32, AtomicU64};
 use crate::ring::{Geometry, Mapped, Ring};
 use crate::wait::WaitCell;
 
-const MAGIC: u64 = u64::from_le_bytes(*b"drgchan\x02");
+const MAGIC: u64 = u64::from_le_bytes(*b"drgchan\x03");
 const READERS: usize = 128;
 const WRITERS: usize = 256;
 const RING: usize = 384;
@@ -112,9 +113,9 @@ impl Layout {
     /// # Safety
     /// `base` is the start of `self.bytes()` bytes, aligned to a cache line, that nobody else uses.
     pub(super) unsafe fn initialise(self, base: NonNull<u8>) {
-        // SAFETY: all within the promised bytes. Zero bytes are fresh wait cells, and a fresh tally.
+        // SAFETY: all within the promised bytes. Zero bytes are fresh wait cells, fresh figures, and a fresh tally.
         unsafe {
-            base.write_bytes(0, RING);
+            base.write_bytes(0, RING + Geometry::BESIDE_TAIL + 8 * Geometry::BESIDE);
             base.cast::<Head>().write(Head {
                 magic: MAGIC,
                 capacity: self.capacity,
@@ -182,6 +183,13 @@ impl Shared {
         unsafe { self.base.add(WRITERS).cast().as_ref() }
     }
 
+    /// Words in the line of the ring's tail, for what whoever puts counts.
+    #[inline]
+    pub(super) fn beside_tail(&self) -> &[AtomicU64; Geometry::BESIDE] {
+        // SAFETY: as above; the ring leaves these words alone.
+        unsafe { self.base.add(RING + Geometry::BESIDE_TAIL).cast().as_ref() }
+    }
+
     #[inline]
     pub(super) fn closed(&self) -> &AtomicU32 {
         // SAFETY: as above.
@@ -191,7 +199,8 @@ impl Shared {
 
 /// A message as its slot tells it.
 pub(super) enum Labelled<'a> {
-    Here(&'a [u8]),
+    /// The slot's space for messages, and how many of its bytes the message is.
+    Here(&'a [u8], usize),
     InBlock(Handle),
     Garbled,
 }
@@ -254,7 +263,7 @@ pub(super) unsafe fn read_label<'a>(body: NonNull<u8>, inline: usize) -> Labelle
         let bytes = body.add(size_of::<Label>());
         match label.kind & !WITH_CARGO {
             IN_SLOT if label.len as usize <= inline => {
-                Labelled::Here(std::slice::from_raw_parts(bytes.as_ptr(), label.len as usize))
+                Labelled::Here(std::slice::from_raw_parts(bytes.as_ptr(), inline), label.len as usize)
             }
             IN_BLOCK => Labelled::InBlock(bytes.cast::<Handle>().read()),
             _ => Labelled::Garbled,

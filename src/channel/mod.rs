@@ -9,10 +9,14 @@
 //! What a death leaves, [`repair`] mends. A message is lost only if its receiver died after it had freed the
 //! slot; it comes again if the receiver died before.
 
+mod batch;
 mod cargo;
 mod chain;
 mod error;
+mod figures;
 mod layout;
+#[cfg(all(test, feature = "shuttle"))]
+mod linear;
 mod message;
 #[cfg(all(test, feature = "shuttle"))]
 mod model;
@@ -24,9 +28,11 @@ mod tally;
 #[cfg(all(test, not(feature = "shuttle")))]
 mod tests;
 
+pub(crate) use batch::Received;
 pub(crate) use cargo::{Load, bury, gather, let_go};
 pub(crate) use chain::Chain;
 pub use error::ChannelError;
+pub(crate) use figures::{figures, pieces};
 pub(crate) use message::{Message, Payload};
 pub(crate) use repair::{Repairs, repair};
 pub(crate) use send::Letter;

@@ -20,7 +20,7 @@ fn check(body: impl Fn() + Send + Sync + Clone + 'static) {
     check_pct(body, SCHEDULES, DEPTH);
 }
 
-struct Words {
+pub(super) struct Words {
     ring: Ring<Boxed>,
     readers: WaitCell,
     writers: WaitCell,
@@ -28,14 +28,14 @@ struct Words {
 }
 
 impl Words {
-    fn new(capacity: usize) -> Arc<Words> {
+    pub(super) fn new(capacity: usize) -> Arc<Words> {
         let store = Boxed::new(capacity);
         Ring::<Boxed>::initialise(&store, 0);
         let (readers, writers, closed) = (WaitCell::new(), WaitCell::new(), AtomicU32::new(0));
         Arc::new(Words { ring: Ring::new(store), readers, writers, closed })
     }
 
-    fn pipe(&self, me: ProcId) -> Pipe<'_, Boxed> {
+    pub(super) fn pipe(&self, me: ProcId) -> Pipe<'_, Boxed> {
         let Words { ring, readers, writers, closed } = self;
         Pipe { ring, readers, writers, closed, me }
     }
@@ -58,13 +58,13 @@ impl Words {
     }
 }
 
-fn fill(mut outgoing: Outgoing<'_, Boxed>, value: u64) -> Outgoing<'_, Boxed> {
+pub(super) fn fill(mut outgoing: Outgoing<'_, Boxed>, value: u64) -> Outgoing<'_, Boxed> {
     // SAFETY: a claimed slot of at least eight aligned bytes is the writer's alone.
     unsafe { outgoing.body().cast::<u64>().write(value) };
     outgoing
 }
 
-fn value(incoming: &Incoming<'_, Boxed>) -> u64 {
+pub(super) fn value(incoming: &Incoming<'_, Boxed>) -> u64 {
     // SAFETY: the body of a claimed message, written by `fill`.
     unsafe { incoming.body().cast::<u64>().read() }
 }

@@ -32,6 +32,7 @@ pub(crate) fn repair(memory: &Arc<Memory>, dead: ProcId) -> Repairs {
     for channel in &channels {
         let unstuck = channel.0.ring.unstick(dead);
         mark!("channel.repair.unstuck");
+        channel.count_death(dead, unstuck.voided.len());
         repairs.voided += unstuck.voided.len() as u64;
         repairs.readied.extend(unstuck.readied.into_iter().map(|position| (channel.id(), position)));
         referenced.extend(layout::pending_blocks(&channel.0.ring));

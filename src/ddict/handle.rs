@@ -30,6 +30,7 @@ pub(super) fn label<K, V, C>() -> u64 {
 /// What a handle is, as bytes.
 #[derive(Serialize, Deserialize)]
 struct Written {
+    node: u32,
     id: ObjectId,
     at: u32,
     manager: Option<u32>,
@@ -91,7 +92,8 @@ impl<K, V, C> Serialize for DDict<K, V, C> {
         }
         mm::note(self.body.object());
         let (id, at) = (self.body.object().id(), self.at.load(Ordering::Relaxed));
-        Written { id, at, manager: self.manager }.serialize(serializer)
+        let node = self.body.core.place().node();
+        Written { node, id, at, manager: self.manager }.serialize(serializer)
     }
 }
 
@@ -99,6 +101,13 @@ impl<'de, K, V, C: Codec<K> + Codec<V>> Deserialize<'de> for DDict<K, V, C> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<DDict<K, V, C>, D::Error> {
         let written = Written::deserialize(deserializer)?;
         let core = runtime::current().map_err(de::Error::custom)?;
+        let (node, here) = (written.node, core.place().node());
+        if node != here {
+            let text = format!(
+                "a dictionary of node {node} cannot be used on node {here}: dictionaries are of one node so far"
+            );
+            return Err(de::Error::custom(text));
+        }
         let mut dict: DDict<K, V, C> = open_as(core, written.id).map_err(de::Error::custom)?;
         dict.at = AtomicU32::new(written.at);
         dict.manager = written.manager.filter(|manager| (*manager as usize) < dict.body.table().shards());

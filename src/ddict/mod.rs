@@ -39,7 +39,8 @@ use crate::table::{Cargo, Expect, How, Key, Name, View, Wrote};
 use crate::time::Deadline;
 use crate::wire::Message;
 
-/// A dictionary in shared memory: every process of the job reads and writes it directly.
+/// A dictionary in shared memory: every process of the node reads and writes it directly. On other nodes of the job a handle
+/// of it is an error, so far.
 ///
 /// A read takes no lock and makes no system call; a write takes part of the table for a moment. Every call is
 /// atomic: nobody ever sees half a value, whoever dies at whatever moment. How keys and values become bytes is

@@ -82,7 +82,7 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// # Errors
     /// As [`manager`](DDict::manager).
     pub fn manager_node(&self, manager: u32) -> Result<NodeId> {
-        self.manager(manager).map(|_| NodeId::LOCAL)
+        self.manager(manager).map(|_| NodeId::new(self.body.core.place().node()))
     }
 
     /// Makes it read-only for everybody, until [`unfreeze`](DDict::unfreeze). When this returns, no write is under way.
@@ -151,12 +151,13 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         if gate.is_destroyed() {
             return Err(self.body.destroyed());
         }
+        let node = NodeId::new(self.body.core.place().node());
         let of = |manager: usize| {
             // What is free is not counted as used because nobody has noticed.
             table.trim(manager);
             let tally = table.tally(manager);
             let (keys, in_use, limit) = (tally.entries, tally.bytes, table.limit());
-            ManagerStats { manager: manager as u32, node: NodeId::LOCAL, keys, in_use, limit }
+            ManagerStats { manager: manager as u32, node, keys, in_use, limit }
         };
         Ok(DDictStats {
             managers: self.managers().map(of).collect(),

@@ -3,12 +3,13 @@
 //! ```text
 //! word 0  state  | generation:24 | history:16 | arrived:20 | acting:1 | broken:1 | unused:2 |
 //! word 1  parties
+//! word 2  meetings, a figure
 //! ```
 //! A generation ends when all have arrived, or by a reset. The history says of the last 16 generations
 //! which ended by a reset (bit 0 is the last one), so that one who wakes late learns how its own ended.
 //! While the last party acts all have arrived, and whoever comes then waits for the next generation.
 
-use super::{LINE, Refusal, cell, line, wait, wake_all};
+use super::{LINE, Refusal, cell, count, line, wait, wake_all};
 use crate::prim::{AtomicU64, Ordering};
 use crate::time::Deadline;
 use crate::wait::WaitCell;
@@ -18,6 +19,7 @@ use crate::wait::WaitCell;
 pub(crate) struct Barrier<'a> {
     state: &'a AtomicU64,
     parties: &'a AtomicU64,
+    meetings: &'a AtomicU64,
     cell: &'a WaitCell,
 }
 
@@ -32,7 +34,7 @@ pub(crate) enum Arrival {
 
 /// The number of a meeting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Generation(u64);
+pub(crate) struct Generation(pub(crate) u64);
 
 const BROKEN: u64 = 1 << 2;
 const ACTING: u64 = 1 << 3;
@@ -100,7 +102,7 @@ impl<'a> Barrier<'a> {
 
     #[inline]
     pub(super) fn over(words: &'a [AtomicU64; LINE], cell: &'a WaitCell) -> Barrier<'a> {
-        Barrier { state: &words[0], parties: &words[1], cell }
+        Barrier { state: &words[0], parties: &words[1], meetings: &words[2], cell }
     }
 
     /// Sets it up. To be said before anybody else has it.
@@ -125,6 +127,7 @@ impl<'a> Barrier<'a> {
             if acts {
                 return Ok(Arrival::Acts(mine));
             }
+            count(self.meetings, 1);
             wake_all(self.cell);
             return Ok(Arrival::Met(index));
         }
@@ -181,6 +184,7 @@ impl<'a> Barrier<'a> {
             }
             if self.swap(state, state.next(false)) {
                 mark!("latch.barrier.acted");
+                count(self.meetings, 1);
                 wake_all(self.cell);
                 return Ok(Arrival::Met(self.parties() - 1));
             }

@@ -51,6 +51,11 @@ impl<'a> Event<'a> {
         self.state.load(Ordering::SeqCst) & SET != 0 // SeqCst: pairs with `set`
     }
 
+    /// Where those sleep who wait for it.
+    pub(crate) fn cell(&self) -> &'a WaitCell {
+        self.cell
+    }
+
     /// Waits until the flag is set, or was.
     #[inline]
     pub(crate) fn wait(&self, deadline: Deadline) -> Result<(), Refusal> {

@@ -4,10 +4,11 @@
 //! word 0  state   | poisoned:1 | unused:15 | thread:32 | process:16 |      no process: free
 //! word 1  mode    1 if its holder may take it again
 //! word 2  depth   how often beyond the first; written by the holder alone
+//! word 5  taken   how often it was taken, a figure; likewise
 //! ```
 
-use super::who::{WHO, process};
-use super::{LINE, Refusal, Who, cell, line, wait};
+use super::who::{WHO, named, process};
+use super::{LINE, Refusal, Who, cell, line, stop, wait};
 use crate::id::ProcId;
 use crate::prim::{AtomicU64, Ordering};
 use crate::time::Deadline;
@@ -21,6 +22,7 @@ pub(crate) struct Lock<'a> {
     state: &'a AtomicU64,
     mode: &'a AtomicU64,
     depth: &'a AtomicU64,
+    taken: &'a AtomicU64,
     cell: &'a WaitCell,
 }
 
@@ -34,7 +36,7 @@ impl<'a> Lock<'a> {
 
     #[inline]
     pub(super) fn over(words: &'a [AtomicU64; LINE], cell: &'a WaitCell) -> Lock<'a> {
-        Lock { state: &words[0], mode: &words[1], depth: &words[2], cell }
+        Lock { state: &words[0], mode: &words[1], depth: &words[2], taken: &words[5], cell }
     }
 
     /// Lets the holder take it again and again. To be said before anybody else has the lock.
@@ -50,9 +52,10 @@ impl<'a> Lock<'a> {
     #[inline]
     pub(crate) fn acquire(&self, who: Who, deadline: Deadline) -> Result<(), Refusal> {
         // SeqCst: pairs with `release`, and for `wait_until` with the sleepers' roll.
-        match self.state.compare_exchange(0, who.bits(), Ordering::SeqCst, Ordering::SeqCst) {
+        match self.state.compare_exchange(0, who.to_word(), Ordering::SeqCst, Ordering::SeqCst) {
             Ok(_) => {
                 mark!("latch.lock.taken");
+                self.count();
                 Ok(())
             }
             Err(held) => self.acquire_slowly(held, who, deadline),
@@ -61,7 +64,7 @@ impl<'a> Lock<'a> {
 
     #[cold]
     fn acquire_slowly(&self, held: u64, who: Who, deadline: Deadline) -> Result<(), Refusal> {
-        if Who::named(held) == Some(who) {
+        if named(held) == Some(who) {
             return self.take_again();
         }
         wait(self.cell, deadline, || self.take(who))
@@ -70,9 +73,28 @@ impl<'a> Lock<'a> {
     fn take(&self, who: Who) -> Option<()> {
         // SeqCst: as in `acquire`. A look first: a failed swap would take the line from its holder.
         let state = self.state.load(Ordering::SeqCst);
-        let mine = state & POISONED | who.bits();
+        let mine = state & POISONED | who.to_word();
         let swap = || self.state.compare_exchange(state, mine, Ordering::SeqCst, Ordering::SeqCst);
-        (Who::named(state).is_none() && swap().is_ok()).then_some(())
+        (named(state).is_none() && swap().is_ok()).then(|| self.count())
+    }
+
+    /// Counts that this thread has taken it.
+    #[inline]
+    fn count(&self) {
+        if !cfg!(feature = "shuttle") {
+            // Relaxed: a figure, which only the holder changes.
+            self.taken.store(self.taken.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        }
+    }
+
+    /// Where those sleep who wait for it.
+    pub(super) fn cell(&self) -> &'a WaitCell {
+        self.cell
+    }
+
+    /// How often it was taken.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed) // a figure
     }
 
     fn take_again(&self) -> Result<(), Refusal> {
@@ -111,9 +133,11 @@ impl<'a> Lock<'a> {
 
     /// Takes the lock again as it was.
     pub(super) fn take_back(&self, who: Who, depth: u64) {
-        // Cannot be refused: this thread does not hold it and waits as long as it takes.
-        let _ = self.acquire(who, Deadline::Never);
-        self.depth.store(depth, Ordering::Relaxed); // Relaxed: see `take_again`
+        // Refused only if this thread waits for another who is gone, and must not take anything for it: it does not hold the
+        // lock and waits as long as it takes.
+        if !stop::is_gone() && self.acquire(who, Deadline::Never).is_ok() {
+            self.depth.store(depth, Ordering::Relaxed); // Relaxed: see `take_again`
+        }
     }
 
     /// Says that what the lock guards may be half changed.
@@ -131,7 +155,7 @@ impl<'a> Lock<'a> {
 
     /// Who holds it just now.
     pub(crate) fn holder(&self) -> Option<Who> {
-        Who::named(self.state.load(Ordering::SeqCst)) // SeqCst: pairs with `acquire`
+        named(self.state.load(Ordering::SeqCst)) // SeqCst: pairs with `acquire`
     }
 
     /// How often its holder has taken it; 0 if it is free. Exact for the holder.

@@ -20,32 +20,41 @@
 //! ```
 
 mod barrier;
+pub(crate) mod bytes;
 mod condvar;
 mod copies;
+mod end;
 mod event;
+mod figures;
 mod lock;
 #[cfg(all(test, feature = "shuttle"))]
 mod model;
 mod repair;
+mod row;
 mod rwlock;
 mod semaphore;
+mod stop;
 #[cfg(all(test, not(feature = "shuttle")))]
 mod tests;
 mod who;
 
-pub(crate) use barrier::{Arrival, Barrier};
+pub(crate) use barrier::{Arrival, Barrier, Generation};
 pub(crate) use condvar::Condvar;
 pub(crate) use copies::Copies;
+pub(crate) use end::{cell_of_ends, tell_of_end};
 pub(crate) use event::Event;
+pub(crate) use figures::figures;
 pub(crate) use lock::Lock;
-pub(crate) use repair::repair;
+pub(crate) use repair::{KINDS, repair, rouse};
+pub(crate) use row::Row;
 pub(crate) use rwlock::RwLock;
 pub(crate) use semaphore::Semaphore;
+pub(crate) use stop::{Gone, unless_gone};
 pub(crate) use who::Who;
 
-use crate::prim::AtomicU64;
+use crate::prim::{AtomicU64, Ordering};
 use crate::time::Deadline;
-use crate::wait::{CELL_WORDS, WaitCell, wait_until};
+use crate::wait::{CELL_WORDS, Patience, WaitCell, wait_until};
 
 /// Words of a line.
 pub(crate) const LINE: usize = CELL_WORDS;
@@ -78,9 +87,32 @@ fn cell(words: &[AtomicU64], at: usize) -> &WaitCell {
 /// Waits with what this thread has learnt in earlier waits.
 fn wait<T>(cell: &WaitCell, deadline: Deadline, ready: impl FnMut() -> Option<T>) -> Result<T, Refusal> {
     let mut patience = who::take_patience();
-    let waited = wait_until(cell, &mut patience, deadline, ready);
+    let waited = match stop::here() {
+        None => wait_until(cell, &mut patience, deadline, ready).map_err(|_| Refusal::TimedOut),
+        Some(gone) => wait_in_the_name_of(&gone, cell, &mut patience, deadline, ready),
+    };
     who::put_patience(patience);
-    waited.map_err(|_| Refusal::TimedOut)
+    waited
+}
+
+#[cold]
+fn wait_in_the_name_of<T>(
+    gone: &Gone,
+    cell: &WaitCell,
+    patience: &mut Patience,
+    deadline: Deadline,
+    mut ready: impl FnMut() -> Option<T>,
+) -> Result<T, Refusal> {
+    let either = || ready().map(Ok).or_else(|| stop::is_set(gone).then_some(Err(Refusal::TimedOut)));
+    wait_until(cell, patience, deadline, either).unwrap_or(Err(Refusal::TimedOut))
+}
+
+/// Adds to a figure. The model checker has nothing to learn from one.
+#[inline]
+fn count(figure: &AtomicU64, more: u64) {
+    if !cfg!(feature = "shuttle") {
+        figure.fetch_add(more, Ordering::Relaxed);
+    }
 }
 
 /// Wakes everybody, without a step into shared memory if nobody sleeps. What they shall find was published

@@ -46,7 +46,7 @@ impl Room {
 
     fn rwlock(&self) -> RwLock<'_> {
         let [a, b, c, _] = &self.cells;
-        RwLock::over(&self.words, [a, b, c], &self.readers)
+        RwLock::over(&self.words, [a, b, c], &self.others, &self.readers)
     }
 
     fn barrier(&self) -> Barrier<'_> {

@@ -6,13 +6,15 @@
 //!         word 4                  no process above this one ever read
 //! line 2  cell of those who wait to read
 //! line 3  cell of the writer that waits for the last reader to leave
-//! 4 ..    for each process, 16 bits: how many of its threads read
+//! line 4  word 0                  Sum: how often it was taken to read, a figure
+//! 5 ..    for each process, 16 bits: how many of its threads read
 //! ```
 //! The readers are counted for each process, so that a death takes exactly its own away; that makes a
-//! block of 2.3 KiB. A reader adds itself and then looks for a writer; a writer names itself and then
+//! block of 2.4 KiB. A reader adds itself and then looks for a writer; a writer names itself and then
 //! looks for readers; all four are in one order (SeqCst), so that one of them sees the other and waits.
 
 use super::{LINE, Lock, Refusal, Who, cell, line, wait, wake_all};
+use crate::counters::Sum;
 use crate::id::ProcId;
 use crate::mm::MOST_PROCESSES;
 use crate::prim::{AtomicU64, Ordering};
@@ -27,7 +29,7 @@ const COUNT: u64 = (1 << COUNT_BITS) - 1;
 const MOST_READERS: u64 = 60_000;
 const READERS: usize = MOST_PROCESSES.div_ceil(COUNTS).next_multiple_of(LINE);
 
-/// A lock for readers and writers in 36 lines.
+/// A lock for readers and writers in 37 lines.
 #[derive(Clone, Copy)]
 pub(crate) struct RwLock<'a> {
     writer: Lock<'a>,
@@ -35,25 +37,28 @@ pub(crate) struct RwLock<'a> {
     highest: &'a AtomicU64,
     waiting: &'a WaitCell,
     drained: &'a WaitCell,
+    reads: &'a [AtomicU64; LINE],
     readers: &'a [AtomicU64],
 }
 
 impl<'a> RwLock<'a> {
-    pub(crate) const WORDS: usize = 4 * LINE + READERS;
+    pub(crate) const WORDS: usize = 5 * LINE + READERS;
 
     #[inline]
     pub(crate) fn in_words(words: &'a [AtomicU64]) -> RwLock<'a> {
         let cells = [cell(words, 1), cell(words, 2), cell(words, 3)];
-        RwLock::over(line(words, 0), cells, &words[4 * LINE..])
+        RwLock::over(line(words, 0), cells, line(words, 4), &words[5 * LINE..])
     }
 
     #[inline]
     pub(super) fn over(
         words: &'a [AtomicU64; LINE],
         [writers, waiting, drained]: [&'a WaitCell; 3],
+        reads: &'a [AtomicU64; LINE],
         readers: &'a [AtomicU64],
     ) -> RwLock<'a> {
-        RwLock { writer: Lock::over(words, writers), inside: &words[3], highest: &words[4], waiting, drained, readers }
+        let (writer, inside, highest) = (Lock::over(words, writers), &words[3], &words[4]);
+        RwLock { writer, inside, highest, waiting, drained, reads, readers }
     }
 
     /// Becomes a reader.
@@ -89,6 +94,9 @@ impl<'a> RwLock<'a> {
         mark!("latch.rwlock.counted");
         let few = before < MOST_READERS;
         if few && self.writer.holder().is_none() {
+            if !cfg!(feature = "shuttle") {
+                self.reads().add(who.process, 1);
+            }
             return Ok(true);
         }
         self.leave(who);
@@ -138,6 +146,16 @@ impl<'a> RwLock<'a> {
         self.writer.release();
         mark!("latch.rwlock.freed");
         wake_all(self.waiting);
+    }
+
+    /// How often it was taken to read.
+    pub(super) fn reads(&self) -> Sum<'a> {
+        Sum::in_words(self.reads)
+    }
+
+    /// Where those sleep who wait for it.
+    pub(super) fn cells(&self) -> [&'a WaitCell; 3] {
+        [self.writer.cell(), self.waiting, self.drained]
     }
 
     /// The lock of writers, for its poison.

@@ -3,9 +3,11 @@
 //! ```text
 //! word 0  permits
 //! word 1  the most there may be
+//! word 2  how many were ever given, and
+//! word 3  taken: figures
 //! ```
 
-use super::{LINE, Refusal, cell, line, wait};
+use super::{LINE, Refusal, cell, count, line, wait};
 use crate::prim::{AtomicU64, Ordering};
 use crate::time::Deadline;
 use crate::wait::WaitCell;
@@ -15,6 +17,8 @@ use crate::wait::WaitCell;
 pub(crate) struct Semaphore<'a> {
     permits: &'a AtomicU64,
     most: &'a AtomicU64,
+    given: &'a AtomicU64,
+    taken: &'a AtomicU64,
     cell: &'a WaitCell,
 }
 
@@ -28,7 +32,7 @@ impl<'a> Semaphore<'a> {
 
     #[inline]
     pub(super) fn over(words: &'a [AtomicU64; LINE], cell: &'a WaitCell) -> Semaphore<'a> {
-        Semaphore { permits: &words[0], most: &words[1], cell }
+        Semaphore { permits: &words[0], most: &words[1], given: &words[2], taken: &words[3], cell }
     }
 
     /// Sets it up. To be said before anybody else has it.
@@ -51,7 +55,7 @@ impl<'a> Semaphore<'a> {
         // SeqCst: pairs with `release`, and for `wait_until` with the sleepers' roll.
         let taken = self.permits.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |permits| permits.checked_sub(1));
         mark!("latch.semaphore.taken");
-        taken.ok().map(drop)
+        taken.ok().map(|_| count(self.taken, 1))
     }
 
     /// Gives `n` permits, all or none.
@@ -61,6 +65,7 @@ impl<'a> Semaphore<'a> {
         // SeqCst: pairs with `take`, and before `notify_one` looks for sleepers.
         self.permits.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).map_err(|_| Refusal::TooMany)?;
         mark!("latch.semaphore.given");
+        count(self.given, n);
         for _ in 0..n.min(u64::from(self.cell.sleepers())) {
             self.cell.notify_one();
         }

@@ -36,7 +36,7 @@ use crate::prim::{AtomicU32, AtomicU64};
 /// First eight bytes of every memory file of ours.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"dragonMM");
 /// Changes with everything that is drawn above.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 pub(super) const PAGE: u64 = 4096;
 /// What large blocks and slabs are made of.
@@ -98,6 +98,8 @@ pub(super) struct Header {
     pub(super) names_committed: AtomicU32,
     /// The lock of the names: see `names`.
     pub(super) names_lock: Lines,
+    /// Where those sleep who wait for the end of a process: see `latch/end.rs`.
+    pub(super) ends: Lines,
     /// Processes that read slabs which are not theirs just now (see `heap/scan.rs`).
     pub(super) scanners: [AtomicU64; HOLDER_WORDS],
 }
@@ -127,7 +129,9 @@ pub(super) struct ObjectEntry {
     pub(super) kept: AtomicU32,
     /// Not zero: other objects hold it, or once did.
     pub(super) held: AtomicU32,
-    pub(super) reserved: [u32; 5],
+    /// Processes that died while they had it open.
+    pub(super) deaths: AtomicU32,
+    pub(super) reserved: [u32; 4],
     /// The handle of its block; the offset is written last and cleared first.
     pub(super) handle: [AtomicU64; 3],
     /// The processes that have it open.

@@ -28,11 +28,13 @@ use crate::mm::heap::word::Word;
 use crate::mm::layout;
 use crate::mm::layout::Header;
 use crate::mm::objects::OpenObjects;
+use crate::mm::process_table::Life;
 use crate::mm::process_table::ProcessEntry;
 use crate::mm::process_table::ProcessTable;
 use crate::mm::segment;
 use crate::mm::segment::Facts;
 use crate::mm::segment::Segment;
+use crate::prim::AtomicU64;
 use crate::prim::Ordering;
 use crate::sys::process;
 use crate::sys::shm;
@@ -160,6 +162,21 @@ impl Memory {
     /// All processes there are, were, or will be shortly.
     pub(crate) fn processes(&self) -> Vec<ProcessEntry> {
         self.process_table().entries()
+    }
+
+    /// Which life of a place in the table a process is, by its id; none if it is not there, or ends just now.
+    pub(crate) fn life_of(&self, pid: u32) -> Option<Life> {
+        self.process_table().life_of(pid)
+    }
+
+    /// Whether that process has ended, and all that it held has been given back.
+    pub(crate) fn is_past(&self, life: Life) -> bool {
+        self.process_table().is_past(life)
+    }
+
+    /// Words for those who wait for the end of a process: two lines.
+    pub(crate) fn words_of_ends(&self) -> &[AtomicU64; 16] {
+        &self.facts.header().ends.0
     }
 
     /// Becomes the one who gives back what `dead` held. False if somebody else does, or it is done.
@@ -413,6 +430,7 @@ fn first_header(facts: &Facts, job: u64) -> Header {
         holds_hint: 0.into(),
         names_committed: 0.into(),
         names_lock: Default::default(),
+        ends: Default::default(),
         scanners: Default::default(),
     }
 }
@@ -432,7 +450,7 @@ fn sizes(config: &MemoryConfig) -> Result<(u64, u64), MemError> {
 }
 
 /// Whether this build can work with what is in the file.
-fn check(header: &Header, len: u64) -> Result<(), MemError> {
+pub(super) fn check(header: &Header, len: u64) -> Result<(), MemError> {
     let wrong = |why| Err(MemError::WrongLayout { why });
     if header.magic != layout::MAGIC {
         return wrong("it is no memory of ours");

@@ -10,6 +10,7 @@ mod block;
 mod config;
 mod error;
 mod given;
+mod guests;
 mod handle;
 mod heap;
 mod holds;
@@ -24,6 +25,7 @@ mod segment;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod view;
 
 /// Most processes of a job on a node: ids go from 1 to this.
 pub(crate) const MOST_PROCESSES: usize = layout::PROCESSES as usize;
@@ -36,8 +38,10 @@ pub(crate) use given::{Given, SPOT_BITS};
 pub(crate) use handle::Handle;
 pub(crate) use holds::{Claim, Hold, gather, note};
 pub(crate) use memory::Memory;
-pub(crate) use objects::{Kind, Object, Remains};
+pub(crate) use objects::{Kind, Object, Remains, Sight};
 pub use pool::{MemoryPool, PoolBlock};
 #[cfg(test)]
 pub(crate) use process_table::ProcessEntry;
-pub(crate) use process_table::ProcessState;
+pub(crate) use process_table::{Life, ProcessState};
+pub(crate) use stats::HeapStats;
+pub(crate) use view::View;

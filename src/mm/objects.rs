@@ -49,10 +49,59 @@ pub(crate) enum Kind {
     Value = 10,
     /// A row of values of a plain type.
     Array = 11,
+    /// What the processes of a node know of their job.
+    Charter = 12,
     /// A node's part of a dictionary.
-    Dict = 12,
+    Dict = 13,
     /// A chain of channels, which is one without a bound.
     Chain = 16,
+}
+
+impl Kind {
+    const ALL: [Kind; 12] = [
+        Kind::Channel,
+        Kind::MemoryPool,
+        Kind::PoolBoard,
+        Kind::Lock,
+        Kind::RwLock,
+        Kind::Semaphore,
+        Kind::Barrier,
+        Kind::Event,
+        Kind::Condvar,
+        Kind::Value,
+        Kind::Array,
+        Kind::Chain,
+    ];
+
+    fn of(number: u32) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| *kind as u32 == number)
+    }
+}
+
+/// An object as somebody sees it who does not have it open.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sight {
+    pub(crate) id: ObjectId,
+    pub(crate) kind: Kind,
+    /// Its block, at that moment.
+    pub(crate) handle: Handle,
+    /// How many processes have it open.
+    pub(crate) open_in: u32,
+    /// How many died that had it open.
+    pub(crate) deaths: u32,
+}
+
+/// What an entry of the table holds, if it is a live object.
+pub(super) fn see(index: u32, entry: &ObjectEntry) -> Option<Sight> {
+    let word = read(entry);
+    let kind = Kind::of(entry.kind.load(Ordering::Relaxed))?;
+    let handle = read_handle(entry);
+    let open_in = entry.holders.iter().map(|word| word.load(Ordering::Relaxed).count_ones()).sum();
+    let deaths = entry.deaths.load(Ordering::Relaxed); // a figure, as the one above
+    // The same word before and after: all that is that object's.
+    let same = word.state() == State::Live && read(entry) == word;
+    let id = ObjectId { index, generation: word.generation() };
+    same.then_some(Sight { id, kind, handle, open_in, deaths })
 }
 
 /// A state: `generation:32 | by:16 | state:16`.
@@ -174,6 +223,16 @@ impl Object {
         &self.0.memory
     }
 
+    /// A guest of this process has it open too, as long as this process does.
+    pub(crate) fn lend(&self, guest: ProcId) {
+        self.memory().set_holder_of(self.memory().entry(self.id().index), guest);
+    }
+
+    /// The guest does not have it open any more.
+    pub(crate) fn end_loan(&self, guest: ProcId) {
+        clear_holder(self.memory().entry(self.id().index), guest);
+    }
+
     /// Whether it shall live on when nobody has it open.
     pub(super) fn keep(&self, kept: bool) {
         let memory = self.memory();
@@ -265,6 +324,7 @@ impl Memory {
         entry.kind.store(kind as u32, Ordering::Relaxed);
         entry.kept.store(0, Ordering::Relaxed);
         entry.held.store(0, Ordering::Relaxed);
+        entry.deaths.store(0, Ordering::Relaxed);
         let (_, at, handle) = block.into_parts();
         write_handle(entry, handle);
         mark!("object.named");
@@ -336,16 +396,11 @@ impl Memory {
 
     /// The live objects of these kinds that a process has open.
     pub(crate) fn objects_held_by(&self, holder: ProcId, kinds: &[Kind]) -> Vec<(ObjectId, Kind)> {
-        let Some(bit) = holder.index().checked_sub(1) else { return Vec::new() };
-        let holds = |entry: &ObjectEntry| {
-            // SeqCst: pairs with `set_holder`.
-            entry.holders.get(bit / 64).is_some_and(|word| word.load(Ordering::SeqCst) >> (bit % 64) & 1 == 1)
-        };
         let held = |(index, entry): (u32, &ObjectEntry)| {
             let word = read(entry);
             let found = entry.kind.load(Ordering::Relaxed);
             let kind = kinds.iter().copied().find(|&kind| kind as u32 == found)?;
-            let live = word.state() == State::Live && holds(entry) && read(entry) == word;
+            let live = word.state() == State::Live && is_holder(entry, holder) && read(entry) == word;
             live.then(|| (ObjectId { index, generation: word.generation() }, kind))
         };
         self.entries().filter_map(held).collect()
@@ -360,7 +415,10 @@ impl Memory {
         let indices: Vec<u32> = self.entries().map(|(index, _)| index).collect();
         for index in indices {
             let entry = self.entry(index);
-            clear_holder(entry, dead);
+            if is_holder(entry, dead) {
+                entry.deaths.fetch_add(1, Ordering::Relaxed); // a figure
+                clear_holder(entry, dead);
+            }
             let word = read(entry);
             if word.by() == dead {
                 match word.state() {
@@ -419,7 +477,11 @@ impl Memory {
     }
 
     fn set_holder(&self, entry: &ObjectEntry) {
-        let bit = self.me().index() - 1;
+        self.set_holder_of(entry, self.me());
+    }
+
+    fn set_holder_of(&self, entry: &ObjectEntry, of: ProcId) {
+        let bit = of.index() - 1;
         // SeqCst: before the look at the state in `hold`; partner: Dying before the look at the holders.
         entry.holders[bit / 64].fetch_or(1 << (bit % 64), Ordering::SeqCst);
     }
@@ -537,6 +599,12 @@ impl Memory {
         let hint = &self.facts.header().objects_hint;
         hint.fetch_min(index, Ordering::Relaxed);
     }
+}
+
+pub(super) fn is_holder(entry: &ObjectEntry, process: ProcId) -> bool {
+    let Some(bit) = process.index().checked_sub(1) else { return false };
+    // SeqCst: pairs with `set_holder`.
+    entry.holders.get(bit / 64).is_some_and(|word| word.load(Ordering::SeqCst) >> (bit % 64) & 1 == 1)
 }
 
 fn clear_holder(entry: &ObjectEntry, of: ProcId) {

@@ -133,6 +133,16 @@ impl MemoryPool {
         found.ok_or_else(|| MemError::NoSuchName { name: name.into() })
     }
 
+    /// Opens a pool by its id: some process has it open, or a message holds it.
+    pub(crate) fn open_id(memory: &Arc<Memory>, id: ObjectId) -> Result<MemoryPool, MemError> {
+        memory.open_object(id, Kind::MemoryPool).map(Self::over)
+    }
+
+    /// The object of shared memory that it is.
+    pub(crate) fn object(&self) -> &Object {
+        &self.0.object
+    }
+
     fn over(object: Object) -> MemoryPool {
         let ground = Box::new(Inside(object.memory().clone()));
         let heap_len = header(&object).heap_len;
@@ -376,6 +386,23 @@ impl fmt::Debug for PoolBlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PoolBlock").field("id", &self.id).field("len", &self.len).finish()
     }
+}
+
+/// Name and heap of the pool in a block of `len` bytes, for one who only looks. None if it is no pool any more.
+///
+/// # Safety
+/// The bytes stay mapped as long as the heap, and only what reads of that is called.
+pub(super) unsafe fn look(base: NonNull<u8>, len: u64, ground: Box<dyn Ground>) -> Option<(String, Heap)> {
+    if len < layout::PAGE {
+        return None;
+    }
+    // SAFETY: long enough, and any bits are valid for a header.
+    let header = unsafe { base.cast::<PoolHeader>().as_ref() };
+    let name = header.name.get(..header.name_len as usize)?;
+    let heap_len = Some(header.heap_len).filter(|heap_len| *heap_len <= len - layout::PAGE)?;
+    // SAFETY: the heap lies behind the first page, inside the bytes that were promised.
+    let heap = unsafe { Heap::new(base.add(layout::PAGE as usize), heap_len, ground) };
+    Some((String::from_utf8_lossy(name).into_owned(), heap))
 }
 
 fn header(object: &Object) -> &PoolHeader {

@@ -38,6 +38,13 @@ pub(crate) struct ProcessEntry {
     pub(crate) state: ProcessState,
 }
 
+/// One process of those that ever had the same place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Life {
+    id: ProcId,
+    generation: u32,
+}
+
 /// `generation:32 | parent:12 | by:12 | state:8`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Word(u64);
@@ -78,6 +85,10 @@ impl Word {
     fn child_of(self, parent: ProcId) -> Word {
         let generation = self.0 & u64::MAX << GENERATION_AT;
         Word(generation | u64::from(parent.0) << PARENT_AT | ProcessState::Reserved as u64)
+    }
+
+    fn generation(self) -> u32 {
+        (self.0 >> GENERATION_AT) as u32
     }
 
     fn ended(self) -> Word {
@@ -157,6 +168,11 @@ impl<'m> ProcessTable<'m> {
         if swap(&slot.word, word, word.to(ProcessState::Live, ProcId::NONE)) { Ok(()) } else { Err(refused) }
     }
 
+    /// How many processes had this place before the one that has it now.
+    pub(super) fn incarnation(&self, id: ProcId) -> u32 {
+        self.slot(id).map_or(0, |slot| (read(&slot.word).0 >> GENERATION_AT) as u32)
+    }
+
     /// All places that are not free.
     pub(super) fn entries(&self) -> Vec<ProcessEntry> {
         self.all().map(|(id, slot)| entry(id, slot)).filter(|entry| entry.state != ProcessState::Free).collect()
@@ -178,6 +194,22 @@ impl<'m> ProcessTable<'m> {
     pub(super) fn is_dead(&self, id: ProcId) -> bool {
         let state = self.slot(id).map(|slot| read(&slot.word).state());
         matches!(state, Some(ProcessState::Dead | ProcessState::Recovering))
+    }
+
+    /// The life that a process is, if it is there and has not ended.
+    pub(super) fn life_of(&self, pid: u32) -> Option<Life> {
+        let one = |(id, slot): (ProcId, &ProcessSlot)| {
+            let (before, seen) = (read(&slot.word), entry(id, slot));
+            let there = matches!(seen.state, ProcessState::Reserved | ProcessState::Live) && seen.pid == pid;
+            // The same word before and after: the number is that of this life.
+            (there && pid != 0 && read(&slot.word) == before).then(|| Life { id, generation: before.generation() })
+        };
+        self.all().find_map(one)
+    }
+
+    /// Whether that life is over and its place was given back.
+    pub(super) fn is_past(&self, life: Life) -> bool {
+        self.slot(life.id).is_none_or(|slot| read(&slot.word).generation() != life.generation)
     }
 
     /// Whether `me` recovers `other` just now.

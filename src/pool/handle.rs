@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::engine::{Engine, cancelled};
-use super::sink::{Callback, Outcome, Sink, lock};
+use super::engine::Engine;
+use super::sink::{Callback, Outcome, Sink, cancelled, lock};
+use super::watch::TaskWatch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::task::Thunk;
 use crate::time::Deadline;
@@ -34,6 +35,8 @@ pub struct Task<R> {
 /// Where the result arrives.
 pub(super) struct Cell<R> {
     slot: Mutex<Slot<R>>,
+    /// Told when the result can be taken.
+    watches: Mutex<Vec<TaskWatch>>,
     engine: std::sync::Weak<Engine>,
     decode: fn(&[u8]) -> Result<R>,
 }
@@ -48,7 +51,8 @@ enum Slot<R> {
 
 impl<R: Send + 'static> Cell<R> {
     pub(super) fn new(engine: &Arc<Engine>, decode: fn(&[u8]) -> Result<R>) -> Arc<Cell<R>> {
-        Arc::new(Cell { slot: Mutex::new(Slot::Pending(Vec::new())), engine: Arc::downgrade(engine), decode })
+        let slot = Mutex::new(Slot::Pending(Vec::new()));
+        Arc::new(Cell { slot, watches: Mutex::default(), engine: Arc::downgrade(engine), decode })
     }
 
     /// Settles the task. Only the first call counts.
@@ -78,10 +82,15 @@ impl<R: Send + 'static> Cell<R> {
             }
         }
         *lock(&self.slot) = Slot::There(result);
+        self.tell_watches();
         if let Some(engine) = engine {
             engine.results.poke();
             engine.turn_over();
         }
+    }
+
+    fn tell_watches(&self) {
+        std::mem::take(&mut *lock(&self.watches)).iter().for_each(TaskWatch::tell);
     }
 
     fn is_there(&self) -> bool {
@@ -166,6 +175,29 @@ impl<R: Send + 'static> Task<R> {
         listener(&result);
         *lock(&self.cell.slot) = Slot::There(result);
         self.engine.turn_over();
+    }
+
+    /// Something that a [`Selector`](crate::Selector) can wait for beside queues and events: ready when the result is there.
+    ///
+    /// ```
+    /// # let _dragon = dragon::init()?;
+    /// let pool = dragon::Pool::new(1)?;
+    /// let task = pool.submit(|x: u64| x + 1, 1)?;
+    /// let mut selector = dragon::Selector::new();
+    /// let done = selector.add(&task.watch());
+    /// assert_eq!(selector.select()?, done);
+    /// assert_eq!(task.get()?, 2);
+    /// # Ok::<(), dragon::Error>(())
+    /// ```
+    pub fn watch(&self) -> TaskWatch {
+        let watch = TaskWatch::new();
+        lock(&self.cell.watches).push(watch.clone());
+        // Sees to it that somebody collects the answer though nobody waits for it in a call.
+        self.on_done(|_| ());
+        if self.cell.is_there() {
+            self.cell.tell_watches();
+        }
+        watch
     }
 
     /// Another listener may be running right now.

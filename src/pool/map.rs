@@ -8,6 +8,7 @@ use super::flight::{Context, Launch, Parcel};
 use super::handle::{Cell, Task};
 use super::message::{ContextRef, TaskHead, Ticket};
 use super::sink::{MapSink, Sink, WhenWhole};
+use super::sites::FarContext;
 use crate::channel;
 use crate::channel::Load;
 use crate::error::{Error, ErrorKind, Result};
@@ -37,10 +38,13 @@ impl Recipe {
         let mut bytes = Vec::new();
         let (encoded, _cargo) = channel::gather(|| wire::encode(context, &mut bytes));
         encoded?;
-        let block = pool.core.memory().store(&bytes)?;
+        let block = pool.home.memory().store(&bytes)?;
         let decoder = pool.engine.function(thunk::context::<C>())?.into();
         let reference = ContextRef { id: pool.next_context(), decoder, block: block.handle() };
-        let context = Arc::new(Context { _block: block, _cargo });
+        let sites = pool.engine.sites.get();
+        let _far = sites.map(|sites| FarContext { sites: sites.clone(), id: reference.id });
+        sites.map_or(Ok(()), |sites| sites.send_context(reference.id, &bytes))?;
+        let context = Arc::new(Context { _block: block, _cargo, _far });
         Ok(Recipe { context: Some((reference, context)), ..Recipe::new(pool, thunk)? })
     }
 

@@ -19,11 +19,17 @@ pub struct PutError<T> {
     error: Error,
     message: T,
     sent: usize,
+    rest: Vec<T>,
 }
 
 impl<T> PutError<T> {
     pub(super) fn new(error: Error, message: T, sent: usize) -> PutError<T> {
-        PutError { error, message, sent }
+        PutError { error, message, sent, rest: Vec::new() }
+    }
+
+    /// With what was taken from the caller and would have come after the message.
+    pub(super) fn with_rest(self, rest: Vec<T>) -> PutError<T> {
+        PutError { rest, ..self }
     }
 
     /// Why.
@@ -39,6 +45,14 @@ impl<T> PutError<T> {
     /// The message.
     pub fn into_inner(self) -> T {
         self.message
+    }
+
+    /// Of [`put_many`](crate::Queue::put_many): the message, and behind it those that had been taken from the iterator
+    /// and were not put either.
+    pub fn into_unsent(self) -> Vec<T> {
+        let mut unsent = self.rest;
+        unsent.insert(0, self.message);
+        unsent
     }
 
     /// Of [`put_many`](crate::Queue::put_many): how many messages were put before this one.

@@ -4,8 +4,8 @@
 //! word      63                            16 15             0
 //!          | position                       | low            |   low: owner (writer, reader),
 //!                                                                 void (seal), version (head)
-//! memory   0     tail            one line, only writers
-//!          128   head            one line, only readers
+//! memory   0     tail            one line, only writers; its other seven words are left to whoever lays out the ring
+//!          128   head            one line, only readers; likewise
 //!          256   writer words    8 bytes a slot, rounded up to 128
 //!                reader words    8 bytes a slot, rounded up to 128
 //!                slots           whole cache lines: seal (8 bytes), body (56, then 64 for each further line)
@@ -96,6 +96,11 @@ impl Geometry {
     pub(crate) fn capacity(self) -> u64 {
         self.capacity
     }
+
+    /// Words behind `tail`, in its line, that are not the ring's: for what writers note of their own.
+    pub(crate) const BESIDE_TAIL: usize = Self::TAIL + 8;
+    /// How many words that are.
+    pub(crate) const BESIDE: usize = LINE / 8 - 1;
 
     /// Bytes of one slot that are the user's.
     pub(crate) fn body(self) -> usize {

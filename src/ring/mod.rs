@@ -79,9 +79,12 @@
 
 pub(crate) mod layout;
 
+mod batch;
 mod claim;
 #[cfg(all(test, feature = "shuttle"))]
 mod model;
+#[cfg(all(test, not(feature = "shuttle")))]
+mod run_tests;
 mod store;
 #[cfg(test)]
 mod support;
@@ -90,6 +93,7 @@ mod take;
 mod tests;
 mod unstick;
 
+pub(crate) use batch::{Found, Halt};
 pub(crate) use claim::Writing;
 pub(crate) use layout::Geometry;
 #[cfg(test)]
@@ -164,6 +168,13 @@ impl<S: Store> Ring<S> {
         let tail = Word::from(self.store.tail().load(Ordering::Relaxed)).position();
         // Negative while `tail` waits for help that `head` already had.
         distance(head, tail).clamp(0, self.capacity() as i64) as u64
+    }
+
+    /// How many messages were taken, and how many put, since the first; void ones included. Figures.
+    pub(crate) fn progress(&self) -> (u64, u64) {
+        // Relaxed: as in `len`.
+        let head = Word::from(self.store.head().load(Ordering::Relaxed)).position();
+        (head, Word::from(self.store.tail().load(Ordering::Relaxed)).position())
     }
 
     fn slot(&self, position: u64) -> usize {

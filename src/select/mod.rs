@@ -1,5 +1,9 @@
 //! Waiting for several things at once: a [`Selector`] sleeps at all their wait cells in one call of the kernel.
 
+mod process;
+
+pub use process::ProcessWatch;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +12,9 @@ use crate::prim::{AtomicUsize, Ordering};
 use crate::time::Deadline;
 use crate::wait::{Patience, WaitCell, wait_until_any};
 
-/// What a [`Selector`] can wait for: queues and channels. Not to be implemented elsewhere.
+/// What a [`Selector`] can wait for: a message in a [`Queue`](crate::Queue) or a [`Channel`](crate::Channel), an
+/// [`Event`](crate::sync::Event) that is set, the end of a task ([`TaskWatch`](crate::TaskWatch)) or of a process
+/// ([`ProcessWatch`]). Not to be implemented elsewhere.
 pub trait Source: Send + Sync {
     #[doc(hidden)]
     fn door(&self) -> Door<'_>;
@@ -27,12 +33,13 @@ pub trait Ready {
     fn is_ready(&self) -> bool;
 }
 
-/// Waits until one of several queues or channels has a message, or is closed.
+/// Waits until one of several things is ready: a queue or a channel has a message or is closed, an event is set, a task or
+/// a process has ended.
 ///
-/// It costs nothing while it waits: the thread sleeps at all of them at once, and whoever puts a message into one
-/// wakes it. (A kernel before Linux 5.16, and more than 128 sources, mean a look every millisecond instead.)
+/// It costs nothing while it waits: the thread sleeps at all of them at once, and whoever puts a message into one, or
+/// sets an event, wakes it. (A kernel before Linux 5.16, and more than 128 sources, mean a look every millisecond instead.)
 ///
-/// That a source is ready is not yet its message: another may be faster to take it, so take with
+/// That a queue is ready is not yet its message: another may be faster to take it, so take with
 /// `try_get` and be prepared for [`Empty`](ErrorKind::Empty).
 ///
 /// ```
@@ -44,6 +51,14 @@ pub trait Ready {
 /// let ready = selector.select()?;
 /// assert!(ready == r && ready != l);
 /// assert_eq!(right.try_get()?, "message");
+///
+/// // Events, tasks and processes as well.
+/// let (stop, pool) = (dragon::sync::Event::new()?, dragon::Pool::new(1)?);
+/// let worker = dragon::ProcessWatch::of(pool.workers()[0].pid)?;
+/// let task = pool.submit(|stop: dragon::sync::Event| stop.set().unwrap(), stop.clone())?;
+/// let [stopped, done, lost] = [selector.add(&stop), selector.add(&task.watch()), selector.add(&worker)];
+/// let first = selector.select()?;
+/// assert!(first == stopped || first == done && first != lost);
 /// # Ok::<(), dragon::Error>(())
 /// ```
 #[derive(Default)]

@@ -1,6 +1,6 @@
 //! This process and others: ids, exits, limits.
 
-use std::{fs, io, os::fd::OwnedFd};
+use std::{fs, io, os::fd::OwnedFd, path::PathBuf};
 
 use rustix::process::{Pid, PidfdFlags, Resource};
 
@@ -63,4 +63,25 @@ pub(crate) fn is_out_of_processes(error: &io::Error) -> bool {
 /// The name of this machine.
 pub(crate) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// A file that some process has open.
+pub(crate) struct OpenFile {
+    /// Where `/proc` shows it; opening this opens the very file, named or not.
+    pub(crate) path: PathBuf,
+    /// What it is called.
+    pub(crate) name: PathBuf,
+}
+
+/// The processes of this machine, or of its container.
+pub(crate) fn all() -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// The files that a process has open; none if it is gone, or another user's.
+pub(crate) fn open_files(pid: u32) -> Vec<OpenFile> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    paths.filter_map(|path| fs::read_link(&path).ok().map(|name| OpenFile { path, name })).collect()
 }

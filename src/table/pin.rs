@@ -83,7 +83,7 @@ impl<'t, G: Ground> Pins<'t, G> {
             if word.load(Ordering::Relaxed) != 0 {
                 continue;
             }
-            // First, so that whoever looks at the pins, or mends them, sees this one. SeqCst: pairs with `all`.
+            // SeqCst, both: pairs with `all`. First, so that whoever looks at the pins, or mends them, sees this one.
             if self.high.load(Ordering::SeqCst) <= index as u64 {
                 self.high.fetch_max(index as u64 + 1, Ordering::SeqCst);
             }

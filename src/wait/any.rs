@@ -47,6 +47,7 @@ fn sleep_unless<T>(cells: &[&WaitCell], deadline: Deadline, ready: &mut dyn FnMu
     }
     let left = deadline.left();
     if left.is_none_or(|left| !left.is_zero()) {
+        cells.iter().for_each(|cell| cell.count_sleep());
         futex::wait_any(&words, left);
     }
     drop(registrations);

@@ -3,6 +3,8 @@
 //! ```text
 //! line of 64 bytes   0  epoch   u32   the futex: changes whenever somebody is to be woken
 //!                    8  roll    u64   | generation:24 | called:20 | registered:20 |
+//!                   16  sleeps  u64   how often somebody went to sleep: a figure
+//!                   24  wakes   u64   how often the kernel was asked to wake somebody: a figure
 //! ```
 //! `registered` sleepers are asleep or about to sleep; for `called` of them a wake-up is under way, so that a
 //! notifier that finds all called saves its system call. `generation` counts deaths: see `README.md`.
@@ -19,6 +21,14 @@ const FIELD_MASK: u64 = (1 << FIELD) - 1;
 pub(crate) struct WaitCell {
     pub(super) epoch: AtomicU32,
     pub(super) roll: AtomicU64,
+    pub(super) figures: Figures,
+}
+
+/// What a cell counts, where it makes a system call anyway.
+#[derive(Default)]
+pub(super) struct Figures {
+    sleeps: AtomicU64,
+    wakes: AtomicU64,
 }
 
 #[cfg(not(feature = "shuttle"))]
@@ -51,9 +61,8 @@ impl Roll {
 
 impl WaitCell {
     /// A fresh cell in this process's own memory.
-    #[cfg(test)]
     pub(crate) fn new() -> WaitCell {
-        WaitCell { epoch: AtomicU32::new(0), roll: AtomicU64::new(0) }
+        WaitCell { epoch: AtomicU32::new(0), roll: AtomicU64::new(0), figures: Figures::default() }
     }
 
     /// Wakes one more sleeper, if there is one that was not called yet. What it shall find must have been
@@ -62,6 +71,15 @@ impl WaitCell {
     pub(crate) fn notify_one(&self) {
         // SeqCst: pairs with `register`. Either I see the sleeper, or it sees what I published.
         if !Roll::from(self.roll.load(Ordering::SeqCst)).all_called() {
+            self.call_one();
+        }
+    }
+
+    /// As [`WaitCell::notify_one`], for all that was published before, by whatever operations that release.
+    pub(crate) fn notify_one_for_all(&self) {
+        // SeqCst: pairs with `register`. It writes as well as it reads, so one of the two comes first in the order of this
+        // word: either I see the sleeper, or its registration has read from me, and what I published is seen by it.
+        if !Roll::from(self.roll.fetch_or(0, Ordering::SeqCst)).all_called() {
             self.call_one();
         }
     }
@@ -97,6 +115,7 @@ impl WaitCell {
         // SeqCst: pairs with `register`.
         if Roll::from(self.roll.load(Ordering::SeqCst)).registered > 0 {
             mark!("ring.wait.waking_all");
+            count(&self.figures.wakes);
             futex::wake(&self.epoch, u32::MAX);
         }
     }
@@ -106,6 +125,7 @@ impl WaitCell {
         // SeqCst: pairs with the load of the epoch in `sleep_unless`, and the kernel's own comparison.
         self.epoch.fetch_add(1, Ordering::SeqCst);
         mark!("ring.wait.waking");
+        count(&self.figures.wakes);
         futex::wake(&self.epoch, sleepers);
     }
 
@@ -145,12 +165,24 @@ impl WaitCell {
         let left = deadline.left();
         if left.is_none_or(|left| !left.is_zero()) {
             mark!("ring.wait.sleeping");
+            self.count_sleep();
             futex::wait(&self.epoch, epoch, left);
         }
         // First struck off the roll, then a look: who found me called and saved the system call published before
         // this, so I see it.
         drop(registration);
         ready()
+    }
+
+    /// Counts that somebody goes to sleep.
+    pub(super) fn count_sleep(&self) {
+        count(&self.figures.sleeps);
+    }
+
+    /// How often somebody went to sleep here, and how often the kernel was asked to wake somebody.
+    pub(crate) fn figures(&self) -> (u64, u64) {
+        let read = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        (read(&self.figures.sleeps), read(&self.figures.wakes))
     }
 
     /// The word to sleep on, and the value that it has while nobody has been called.
@@ -164,6 +196,13 @@ impl WaitCell {
         let before = Roll::from(self.roll.fetch_add(1, Ordering::SeqCst));
         debug_assert!(before.registered < FIELD_MASK, "a million threads sleep at one place");
         Registration { cell: self, generation: before.generation }
+    }
+}
+
+/// The model checker has nothing to learn from a figure.
+fn count(figure: &AtomicU64) {
+    if !cfg!(feature = "shuttle") {
+        figure.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -3,12 +3,14 @@
 mod memfd;
 pub(super) mod named;
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use crate::mm::config::Backing;
 use crate::mm::config::HugePages;
 use crate::mm::config::MemoryConfig;
 use crate::mm::error::MemError;
+use crate::sys::process;
 
 /// A new file of this size without pages. Dead named segments of ours are swept where names are used.
 pub(super) fn create(config: &MemoryConfig, size: u64) -> Result<OwnedFd, MemError> {
@@ -22,4 +24,12 @@ pub(super) fn create(config: &MemoryConfig, size: u64) -> Result<OwnedFd, MemErr
             other => Err(other),
         }),
     }
+}
+
+/// The files that may be a job's memory among those that a process has open, opened for reading only.
+pub(super) fn of_process(pid: u32) -> Vec<OwnedFd> {
+    let files = process::open_files(pid).into_iter();
+    let ours = files.filter(|file| memfd::is_called(&file.name) || named::is_called(&file.name));
+    // One that cannot be opened has been closed meanwhile.
+    ours.filter_map(|file| File::open(file.path).ok()).map(OwnedFd::from).collect()
 }

@@ -72,6 +72,11 @@ pub(in crate::mm) fn prefix(user: u32) -> String {
     format!("dragon-{user}-")
 }
 
+/// Whether a file that `/proc` calls so may be one of ours.
+pub(super) fn is_called(name: &Path) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with(&format!("{FOLDER}/{}", prefix(shm::user()))))
+}
+
 /// An unpredictable number.
 fn random() -> io::Result<u64> {
     getrandom::u64().map_err(io::Error::other)
