@@ -8,7 +8,7 @@ use crate::codec::Codec;
 use crate::error::{Error, Result};
 use crate::task::thunk::Captures;
 
-impl<K: Send, V: Send, C: Codec<K> + Codec<V>> DDict<K, V, C> {
+impl<K: Send + 'static, V: Send + 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// The keys and values of which `wanted` says so, in no order. It runs where they are, on all processors of that node;
     /// only what is wanted is copied. Like a function for a [pool](crate::Pool) it captures nothing: what it needs is in the
     /// context.

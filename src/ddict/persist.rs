@@ -9,7 +9,7 @@ use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::{Cargo, Expect, How, View};
 
-impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
+impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     fn archive(&self) -> Result<&Archive> {
         let none = || {
             let text = format!("{} stores no checkpoints: `persist` of its builder says where", self.body.name());

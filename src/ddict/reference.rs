@@ -53,7 +53,7 @@ impl std::fmt::Debug for Ref {
     }
 }
 
-impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
+impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// The value of a key as its bytes, read where they are: whatever their number, nothing is copied. They are
     /// aligned to at least 8 bytes.
     ///

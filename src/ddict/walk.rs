@@ -23,7 +23,7 @@ pub struct Entries<'d, K, V, C> {
     read: VecDeque<Result<(K, V)>>,
 }
 
-impl<K, V, C: Codec<K> + Codec<V>> Iterator for Entries<'_, K, V, C> {
+impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Iterator for Entries<'_, K, V, C> {
     type Item = Result<(K, V)>;
 
     fn next(&mut self) -> Option<Result<(K, V)>> {
@@ -50,7 +50,7 @@ impl<K, V, C> std::fmt::Debug for Entries<'_, K, V, C> {
     }
 }
 
-impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
+impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// What there is to walk over: managers, and parts of them.
     pub(super) fn parts(&self) -> Vec<(usize, usize)> {
         self.managers().flat_map(|manager| (0..PARTS).map(move |part| (manager, part))).collect()

@@ -43,7 +43,7 @@ impl ManagerStats {
     }
 }
 
-impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
+impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// The same dictionary with every call going to one manager, whatever the key. The same key may be at several.
     ///
     /// # Errors

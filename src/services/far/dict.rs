@@ -6,7 +6,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::words::{DICT, Why};
-use super::{FarError, Travels, well};
+use super::{FarError, Travels, well, well_or_own};
 use crate::id::{NodeNumber, ObjectId};
 use crate::mesh::{Mesh, MeshError, Reply};
 use crate::mm::Memory;
@@ -101,7 +101,7 @@ impl FarDict {
         rest[..own.len()].copy_from_slice(own);
         let whole = size_of::<DictHead>() + own.len();
         let reply = self.mesh.call_with(self.home, DICT, &space[..whole], len, fill)?;
-        if reply.status >= OWN_WORDS { Ok(reply) } else { well(reply) }
+        well_or_own(reply)
     }
 
     /// Calls it without waiting: the answer comes into a channel of this process, with this tag. `own` is the head of the call.

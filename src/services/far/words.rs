@@ -163,14 +163,14 @@ impl QueueHead {
 }
 
 /// How long to wait, in nanoseconds: 0 is not at all, all ones is for ever. Clocks of two nodes do not agree on times.
-pub(super) fn patience_of(deadline: Deadline) -> u64 {
+pub(crate) fn patience_of(deadline: Deadline) -> u64 {
     match deadline.left() {
         None => u64::MAX,
         Some(left) => u64::try_from(left.as_nanos()).unwrap_or(u64::MAX),
     }
 }
 
-pub(super) fn deadline_of(patience: u64) -> Deadline {
+pub(crate) fn deadline_of(patience: u64) -> Deadline {
     match patience {
         0 => Deadline::Now,
         u64::MAX => Deadline::Never,
