@@ -48,6 +48,8 @@ pub struct DDictBuilder<K, V, C = Postcard> {
     waits_for_writers: bool,
     persist: Option<Persist>,
     nodes: Option<Vec<NodeId>>,
+    /// What hashes begin with, of a copy.
+    seed: Option<u64>,
     types: PhantomData<fn(K, V, C) -> V>,
 }
 
@@ -62,6 +64,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDictBuilder<K, V, C> {
             waits_for_writers: false,
             persist: None,
             nodes: None,
+            seed: None,
             types: PhantomData,
         }
     }
@@ -180,7 +183,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDictBuilder<K, V, C> {
     /// One with parts on other nodes.
     fn build_on(self, core: Arc<Core>, nodes: &[NodeNumber], rules: Rules, limit: u64) -> Result<DDict<K, V, C>> {
         let label = label::<K, V, C>();
-        let seed = core.memory().job().0 ^ label;
+        let seed = self.seed.unwrap_or(core.memory().job().0 ^ label);
         let shape = Shape { label, seed, managers: self.managers as u32, limit, rules };
         let map = Map::create::<K, V, C>(&core, shape, nodes, &[])?;
         if let Some(name) = &self.name {
@@ -218,15 +221,19 @@ impl<K, V, C> std::fmt::Debug for DDictBuilder<K, V, C> {
 pub(super) fn alike<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(dict: &DDict<K, V, C>, name: &str) -> Result<DDict<K, V, C>> {
     let (table, rules) = (dict.body.table(), dict.body.rules);
     let nodes = dict.tie.as_ref().map(|tie| tie.map.nodes());
+    let managers = dict.tie.as_ref().map_or(table.shards(), |tie| tie.map.directory.shape.managers as usize);
+    // One of this node alone stays so.
+    let nodes = nodes.or_else(|| Some(vec![NodeId::new(dict.body.core.place().node())]));
     DDictBuilder {
-        memory: table.limit() * table.shards() as u64,
-        managers: table.shards(),
+        memory: table.limit() * managers as u64,
+        managers,
         name: Some(name.into()),
         window: rules.window,
         waits_for_keys: rules.waits_for_keys,
         waits_for_writers: rules.waits_for_writers,
         persist: None,
         nodes,
+        seed: Some(table.seed()),
         types: PhantomData,
     }
     .build()

@@ -139,6 +139,15 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     where
         V: Whole,
     {
+        if let Some(tie) = &self.tie {
+            let far = with_key::<K, C, _>(key, |bytes| {
+                let to = self.away(&self.body.table().key(bytes));
+                to.map(|_| self.far_add(&tie.map, self.which_manager(key)?, bytes, &by)).transpose()
+            })?;
+            if let Some(old) = far {
+                return Ok(old);
+            }
+        }
         let mut old = V::ZERO;
         self.update(key, |before| {
             old = before.unwrap_or(V::ZERO);
@@ -175,6 +184,9 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// # Errors
     /// As [`put`](DDict::put). Some managers may have it then, and others not.
     pub fn broadcast(&self, key: &K, value: &V) -> Result<()> {
+        if let Some(tie) = &self.tie {
+            return self.far_broadcast(&tie.map, key, value);
+        }
         (0..self.body.table().shards()).try_for_each(|manager| self.at_manager(manager).put(key, value))
     }
 

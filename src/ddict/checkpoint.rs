@@ -81,6 +81,11 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// # Errors
     /// [`Closed`](ErrorKind::Closed) if it was destroyed.
     pub fn sync_to_newest(&self) -> Result<u32> {
+        if let Some(tie) = &self.tie {
+            let newest = self.far_newest(&tie.map)?;
+            self.set_checkpoint_id(newest);
+            return Ok(newest);
+        }
         let gate = self.body.gate();
         if gate.is_destroyed() {
             return Err(self.body.destroyed());

@@ -298,6 +298,13 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         }
     }
 
+    /// The bytes of a value of another node, where they landed.
+    #[cold]
+    pub(super) fn far_bytes(&self, to: (&Map, Spot), key: &Key<'_>) -> Result<Option<crate::mesh::Body>> {
+        let reply = self.ask(to, self.head(op::GET, to.1), key.bytes)?;
+        Ok((reply.status != status::MISSING).then_some(reply.body))
+    }
+
     #[cold]
     pub(super) fn far_contains(&self, to: (&Map, Spot), key: &Key<'_>) -> Result<bool> {
         Ok(self.ask(to, self.head(op::CONTAINS, to.1), key.bytes)?.status != status::MISSING)

@@ -12,6 +12,7 @@ mod far_whole;
 mod handle;
 mod home;
 mod near;
+mod pack;
 mod persist;
 mod place;
 mod raw;
@@ -341,7 +342,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     fn managers(&self) -> std::ops::Range<usize> {
         match self.manager {
             Some(manager) => manager as usize..manager as usize + 1,
-            None => 0..self.body.table().shards(),
+            None => 0..self.manager_count() as usize,
         }
     }
 }

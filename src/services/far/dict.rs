@@ -78,10 +78,6 @@ impl FarDict {
         Ok((opened, said.to_vec()))
     }
 
-    pub(crate) fn home(&self) -> NodeNumber {
-        self.home
-    }
-
     /// What its node calls it.
     pub(crate) fn part(&self) -> ObjectId {
         self.part

@@ -14,7 +14,7 @@ use super::super::far::words::Why;
 use super::super::threads::Threads;
 use super::{Inner, lock, unclear};
 use crate::id::{NodeNumber, ObjectId, ProcId};
-use crate::mesh::{Answer, Body, Mesh, Request};
+use crate::mesh::{Answer, Body, Request};
 use crate::task::{self, Scope};
 use crate::wire;
 
@@ -48,29 +48,16 @@ struct Seated {
     holders: HashMap<Holder, usize>,
 }
 
-/// What an opening function leaves.
-#[derive(Default)]
-struct Stage {
-    mesh: Option<Mesh>,
-    seated: Option<(ObjectId, Arc<dyn DictHome>)>,
-}
+/// What an opening function leaves: a part, and who answers for it.
+type Stage = Option<(ObjectId, Arc<dyn DictHome>)>;
 
 thread_local! {
-    static STAGE: RefCell<Option<Stage>> = const { RefCell::new(None) };
-}
-
-/// The way to other nodes, inside the function that makes or opens a part at its home.
-pub(crate) fn stage_mesh() -> Option<Mesh> {
-    STAGE.with_borrow(|stage| stage.as_ref()?.mesh.clone())
+    static STAGE: RefCell<Stage> = const { RefCell::new(None) };
 }
 
 /// Who answers for a part from now on, if nobody does yet: inside the function that makes or opens it.
 pub(crate) fn seat(part: ObjectId, home: Arc<dyn DictHome>) {
-    STAGE.with_borrow_mut(|stage| {
-        if let Some(stage) = stage {
-            stage.seated = Some((part, home));
-        }
-    });
+    STAGE.set(Some((part, home)));
 }
 
 /// The parts of dictionaries that anybody has open by way of this host.
@@ -105,7 +92,7 @@ impl Dicts {
     }
 
     fn open(&self, host: &Arc<Inner>, holder: Holder, opening: &[u8], answer: Answer) {
-        let (part, home, said) = match make(host.mesh(), opening) {
+        let (part, home, said) = match make(opening) {
             Ok((Some((part, home)), said)) => (part, home, said),
             Ok((None, said)) => return answer.send(0, &[&0_u64.to_le_bytes()[..], &said].concat()),
             Err(text) => return answer.send(Why::Other as u16, text.as_bytes()),
@@ -181,16 +168,16 @@ impl Dicts {
 }
 
 /// The part, unless the function refused; and what it said.
-type Made = (Option<(ObjectId, Arc<dyn DictHome>)>, Vec<u8>);
+type Made = (Stage, Vec<u8>);
 
 /// Runs an opening function.
-fn make(mesh: Mesh, opening: &[u8]) -> Result<Made, String> {
+fn make(opening: &[u8]) -> Result<Made, String> {
     let opening: DictOpening = wire::decode(opening).map_err(|error| error.to_string())?;
     let entry = task::find_in_full(&opening.entry)?;
-    STAGE.set(Some(Stage { mesh: Some(mesh), seated: None }));
+    STAGE.set(None);
     let mut said = Vec::new();
     let called = entry.call(&mut Scope::new(&opening.argument, &mut said));
-    let seated = STAGE.take().and_then(|stage| stage.seated);
+    let seated = STAGE.take();
     called.map_err(|failure| failure.to_string())?;
     // What the function returned says why there is nobody.
     Ok((seated, said))

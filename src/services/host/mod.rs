@@ -15,7 +15,7 @@ mod world;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::dicts::Dicts;
-pub(crate) use self::dicts::{DictCall, DictHome, seat as seat_dict, stage_mesh};
+pub(crate) use self::dicts::{DictCall, DictHome, seat as seat_dict};
 use self::guests::Guests;
 use self::names::Registry;
 use self::queues::Queues;
