@@ -218,7 +218,10 @@ impl<K, V, C> std::fmt::Debug for DDictBuilder<K, V, C> {
 }
 
 /// An empty dictionary of the same shape under another name, which stores no checkpoints.
-pub(super) fn alike<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(dict: &DDict<K, V, C>, name: &str) -> Result<DDict<K, V, C>> {
+pub(super) fn alike<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(
+    dict: &DDict<K, V, C>,
+    name: &str,
+) -> Result<DDict<K, V, C>> {
     let (table, rules) = (dict.body.table(), dict.body.rules);
     let nodes = dict.tie.as_ref().map(|tie| tie.map.nodes());
     let managers = dict.tie.as_ref().map_or(table.shards(), |tie| tie.map.directory.shape.managers as usize);

@@ -425,7 +425,8 @@ impl<'m> Calls<'m> {
     }
 
     fn receive(&self) -> Result<(u64, std::result::Result<Reply, MeshError>)> {
-        let cut = || self.map.far_places().next().and_then(|place| self.map.home(place).ok()).is_some_and(FarDict::is_cut);
+        let cut =
+            || self.map.far_places().next().and_then(|place| self.map.home(place).ok()).is_some_and(FarDict::is_cut);
         let mut patience = Patience::new();
         let mut receive = |deadline, stop: &dyn Fn() -> bool| {
             self.inbox.recv_with(&mut patience, deadline, stop, |_, payload| Message::from(payload))

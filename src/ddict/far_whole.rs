@@ -27,6 +27,8 @@ use crate::wire::{self, Message};
 /// What a function is told that does its part of something at one place.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Sent<A> {
+    /// The place, and what its node calls its part.
+    pub(super) place: u32,
     part: ObjectId,
     at: u32,
     /// The shard that it is about; none: all.
@@ -61,7 +63,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     fn sent<A>(&self, map: &Map, place: usize, argument: A) -> Sent<A> {
         let at = self.at.load(Ordering::Relaxed); // this handle's own
         let shard = self.manager.map(|manager| map.directory.spot(manager).shard as u32);
-        Sent { part: map.directory.places[place].1, at, shard, argument }
+        Sent { place: place as u32, part: map.directory.places[place].1, at, shard, argument }
     }
 
     /// The places that this handle's calls go to.
@@ -162,8 +164,12 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         let mut all = DDictStats { managers: Vec::new(), newest_checkpoint: 0, frozen: false };
         for (place, (managers, newest, frozen)) in self.everywhere(map, stats_at::<K, V, C>, &())? {
             let (first, node) = (map.directory.managers_of(place).start, NodeId::new(map.node(place)));
-            let of = |(shard, keys, in_use, limit): Figures| {
-                ManagerStats { manager: first + shard, node, keys, in_use, limit }
+            let of = |(shard, keys, in_use, limit): Figures| ManagerStats {
+                manager: first + shard,
+                node,
+                keys,
+                in_use,
+                limit,
             };
             all.managers.extend(managers.into_iter().map(of));
             all.newest_checkpoint = all.newest_checkpoint.max(newest);
@@ -199,9 +205,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// Copies every part into that of another dictionary of the same shape.
     pub(super) fn far_copy(&self, map: &Map, copy: &Map) -> Result<()> {
         let parts: Vec<ObjectId> = copy.directory.places.iter().map(|(_, part)| *part).collect();
-        let mine: Vec<ObjectId> = map.directory.places.iter().map(|(_, part)| *part).collect();
-        let pairs: Vec<(ObjectId, ObjectId)> = mine.into_iter().zip(parts).collect();
-        self.whole().everywhere(map, copy_at::<K, V, C>, &pairs).map(drop)
+        self.whole().everywhere(map, copy_at::<K, V, C>, &parts).map(drop)
     }
 
     /// One part of a manager of another node, read there.
@@ -306,13 +310,12 @@ fn newest_at<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(sent: Sent<()>) -> 
     did(sent.dict::<K, V, C>().and_then(|dict| dict.sync_to_newest()))
 }
 
-/// The argument says which part goes into which.
-fn copy_at<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(sent: Sent<Vec<(ObjectId, ObjectId)>>) -> Did<()> {
+/// The argument says into which parts, by place.
+fn copy_at<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(sent: Sent<Vec<ObjectId>>) -> Did<()> {
     did(sent.dict::<K, V, C>().and_then(|dict| {
-        let into = sent.argument.iter().find(|(from, _)| *from == sent.part);
         let none = || Error::new(crate::ErrorKind::Io, "a part of a dictionary has none to be copied into");
-        let (_, into) = into.ok_or_else(none)?;
-        let copy = Sent { part: *into, at: 0, shard: None, argument: () }.dict::<K, V, C>()?;
+        let part = *sent.argument.get(sent.place as usize).ok_or_else(none)?;
+        let copy = Sent { part, place: sent.place, at: 0, shard: None, argument: () }.dict::<K, V, C>()?;
         dict.copy_into(&copy)
     }))
 }

@@ -146,7 +146,8 @@ impl Asked {
         let apart = !own.is_empty();
         let front = if apart { &own[..] } else { &body[..] };
         let head: Head = bytemuck::pod_read_unaligned(front.get(..HEAD)?);
-        let key = if head.has(flag::KEY_IN_HEAD) { front.get(HEAD..HEAD + head.key as usize)?.to_vec() } else { Vec::new() };
+        let key =
+            if head.has(flag::KEY_IN_HEAD) { front.get(HEAD..HEAD + head.key as usize)?.to_vec() } else { Vec::new() };
         let body = if apart { body } else { body.skip(HEAD + key.len()) };
         let whole = head.has(flag::KEY_IN_HEAD) || head.key as usize <= body.len();
         whole.then_some(Asked { from, process, head, key, body })
@@ -393,7 +394,9 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
         let writer = self.writer(asked);
         let key = self.body.table().key(asked.key());
         let through = writer.as_deref().unwrap_or(&dict);
-        through.remove_bytes_at(asked.head.shard as usize, &key, asked.head.expect()).map(|wrote| (said(wrote), Vec::new()))
+        through
+            .remove_bytes_at(asked.head.shard as usize, &key, asked.head.expect())
+            .map(|wrote| (said(wrote), Vec::new()))
     }
 
     /// Puts what `far_batch.rs` has gathered, in its order.

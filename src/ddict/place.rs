@@ -16,8 +16,8 @@ use super::home::{self, PartOpening, Said};
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{NodeNumber, ObjectId};
-use crate::prim::{AtomicU64, Ordering};
 use crate::names;
+use crate::prim::{AtomicU64, Ordering};
 use crate::runtime::{Core, NodeId};
 use crate::services::FarDict;
 use crate::table::Key;
@@ -208,8 +208,17 @@ impl Map {
             }
             None => {
                 let place = self.far_places().next().unwrap_or_default();
-                self.read(place, super::far::send(self.home(place)?, super::far::Head::new(super::far::op::NAME), name.as_bytes(), 0, |_| ()))
-                    .map(drop)
+                self.read(
+                    place,
+                    super::far::send(
+                        self.home(place)?,
+                        super::far::Head::new(super::far::op::NAME),
+                        name.as_bytes(),
+                        0,
+                        |_| (),
+                    ),
+                )
+                .map(drop)
             }
         }
     }

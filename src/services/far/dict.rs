@@ -70,9 +70,10 @@ impl FarDict {
         wire::encode(&DictOpening { entry, argument }, &mut body).map_err(|error| unclear(error.to_string()))?;
         let fill = |space: &mut [u8]| space.copy_from_slice(&body);
         let reply = well(mesh.call_with(home, DICT, bytemuck::bytes_of(&head), body.len(), fill)?)?;
-        let (word, said) = reply.body.split_first_chunk().ok_or_else(|| {
-            unclear(format!("node {home} says nothing of its part of a dictionary"))
-        })?;
+        let (word, said) = reply
+            .body
+            .split_first_chunk()
+            .ok_or_else(|| unclear(format!("node {home} says nothing of its part of a dictionary")))?;
         let part = ObjectId::from_word(u64::from_le_bytes(*word));
         let opened = part.map(|part| FarDict { mesh: mesh.clone(), home, part, incarnation });
         Ok((opened, said.to_vec()))

@@ -136,12 +136,7 @@ impl Dicts {
         self.forget(host, (node, None), |holder| holder.0 == node);
     }
 
-    fn forget(
-        &self,
-        host: &Arc<Inner>,
-        (node, process): (NodeNumber, Option<ProcId>),
-        gone: impl Fn(&Holder) -> bool,
-    ) {
+    fn forget(&self, host: &Arc<Inner>, (node, process): (NodeNumber, Option<ProcId>), gone: impl Fn(&Holder) -> bool) {
         let mut homes = lock(&self.0);
         let (mut tell, mut last) = (Vec::new(), Vec::new());
         for (id, seated) in homes.iter_mut() {
