@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::channel::{Chain, Channel, ChannelError, Letter, Payload, Received};
 use crate::id::ObjectId;
-use crate::mm::{MemError, Memory, Object};
+use crate::mm::{Block, MemError, Memory, Object};
 use crate::time::Deadline;
 use crate::wait::{Patience, WaitCell, wait_until};
 
@@ -141,8 +141,9 @@ impl Body {
         }
     }
 
-    /// Receives what is there, at most `most` messages, each into `take`, as long as that says so.
-    pub(super) fn receive_run(&self, most: usize, take: impl FnMut(Payload<'_>) -> bool) -> Received {
+    /// Receives what is there, at most `most` messages, each into `take`, as long as that says so; it returns the block that
+    /// a message came in.
+    pub(super) fn receive_run(&self, most: usize, take: impl FnMut(Payload<'_>) -> (bool, Option<Block>)) -> Received {
         either!(self, one => one.receive_run(most, take))
     }
 
