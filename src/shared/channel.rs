@@ -91,7 +91,8 @@ impl Channel {
     }
 
     fn send_by(&self, message: &[u8], deadline: Deadline) -> Result<()> {
-        self.channel.send(message, deadline)?;
+        let position = self.channel.send(message, deadline)?;
+        self.channel.count_sent(position, message.len());
         Ok(())
     }
 
@@ -121,7 +122,10 @@ impl Channel {
     pub fn send_loan(&self, loan: Loan) -> std::result::Result<(), (Error, Loan)> {
         let length = loan.0.len();
         match self.channel.send_block(loan.0, length, Deadline::Never) {
-            Ok(_) => Ok(()),
+            Ok(position) => {
+                self.channel.count_sent(position, length);
+                Ok(())
+            }
             Err((error, block)) => Err((error.into(), Loan(block))),
         }
     }
