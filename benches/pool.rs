@@ -46,6 +46,13 @@ fn map_rate(map: impl FnOnce() -> Vec<u64>) -> f64 {
     ITEMS as f64 / seconds / 1e6
 }
 
+/// As the peer's program does it: one map after the other, and the one in the middle counts.
+fn median_of_five(figure: impl Fn() -> f64) -> f64 {
+    let mut figures: [f64; 5] = std::array::from_fn(|_| figure());
+    figures.sort_by(f64::total_cmp);
+    figures[2]
+}
+
 fn maps(peer: Option<&DragonHpc>) {
     let pool = warm_pool(2);
     let threads = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("two threads");
@@ -53,7 +60,7 @@ fn maps(peer: Option<&DragonHpc>) {
     let items = || items.iter().copied();
 
     Race::new("map: 100,000 numbers, two workers, default chunks", "M/s")
-        .runner("dragon", || map_rate(|| pool.map(same, items()).expect("same does not fail")))
+        .runner("dragon", || median_of_five(|| map_rate(|| pool.map(same, items()).expect("same does not fail"))))
         .maybe("DragonHPC", peer.map(|peer| || peer.figure("map") / 1e6))
         .run()
         .at_least("dragon", 20.0, "DragonHPC");

@@ -31,7 +31,7 @@ fn alone() -> Result<()> {
     let (mutex, lock, rwlock) = (Mutex::new(0_u64), Lock::new()?, RwLock::new()?);
     let (semaphore, event) = (Semaphore::new(1)?, Event::new()?);
     let (small, large, array) = (Value::new(0_u64)?, Value::new([0_u64; 16])?, Array::<u64>::zeroed(1024)?);
-    event.set();
+    event.set().unwrap();
     let each = |turn: &dyn Fn()| nanoseconds_each(TURNS, |_| turn());
     Race::new("uncontended: take and give", "ns")
         .runner("std Mutex, in one process", || each(&|| drop(black_box(&mutex).lock())))
@@ -44,9 +44,9 @@ fn alone() -> Result<()> {
         .below("Lock", 30.0);
     Race::new("values", "ns")
         .runner("Value<u64>, get", || each(&|| keep(black_box(&small).get())))
-        .runner("Value<u64>, update", || each(&|| black_box(&small).update(|n| *n += 1)))
+        .runner("Value<u64>, update", || each(&|| drop(black_box(&small).update(|n| *n += 1))))
         .runner("Value<[u64; 16]>, get", || each(&|| keep(black_box(&large).get())))
-        .runner("Value<[u64; 16]>, update", || each(&|| black_box(&large).update(|n| n[0] += 1)))
+        .runner("Value<[u64; 16]>, update", || each(&|| drop(black_box(&large).update(|n| n[0] += 1))))
         .runner("Array<u64>, get", || each(&|| keep(black_box(&array).get(7))))
         .runner("Array<u64>, set", || each(&|| drop(black_box(&array).set(7, 1))))
         .run();

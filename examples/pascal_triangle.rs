@@ -30,7 +30,7 @@ fn fill((shared, me, workers, rows): (Shared, usize, usize, usize)) {
             let above = |k: usize| triangle.get(row(n - 1) + k).expect("the row above is there");
             let number = if k == 0 || k == n { 1 } else { above(k - 1) + above(k) };
             triangle.set(row(n) + k, number).expect("its place is there");
-            sum.update(|sum| *sum += number);
+            sum.update(|sum| *sum += number).expect("the sum is there");
         }
         // The next row needs all of this one.
         barrier.wait().expect("all workers come");
@@ -50,6 +50,6 @@ fn main() -> Result<()> {
         let numbers: Vec<String> = triangle.read(row(n)..row(n + 1))?.iter().map(u64::to_string).collect();
         println!("{:^80}", numbers.join(" "));
     }
-    println!("the sum of all numbers is {}, which is 2^{rows} - 1: {}", sum.get(), sum.get() == (1 << rows) - 1);
+    println!("the sum of all numbers is {}, which is 2^{rows} - 1: {}", sum.get()?, sum.get()? == (1 << rows) - 1);
     Ok(())
 }

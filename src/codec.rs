@@ -152,6 +152,63 @@ impl<T: bytemuck::Pod> Codec<T> for Pod {
     }
 }
 
+/// Bytes and text as they are, and nothing else: no serializer, no lengths.
+///
+/// ```
+/// use dragon::codec::Raw;
+///
+/// let _dragon = dragon::init()?;
+/// let dict = dragon::DDict::<String, Vec<u8>, Raw>::builder_with().build()?;
+/// dict.put(&"key".into(), &vec![1, 2, 3])?;
+/// assert_eq!(&*dict.get_ref(&"key".into())?, [1, 2, 3]);
+/// # Ok::<(), dragon::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Raw;
+
+impl Codec<Vec<u8>> for Raw {
+    #[inline]
+    fn length(value: &Vec<u8>) -> Option<usize> {
+        Some(value.len())
+    }
+
+    #[inline]
+    fn write(value: &Vec<u8>, space: &mut [u8]) {
+        space.copy_from_slice(value);
+    }
+
+    fn encode(value: &Vec<u8>, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        out.extend_from_slice(value);
+        Ok(())
+    }
+
+    #[inline]
+    fn decode(bytes: &[u8]) -> Result<Vec<u8>, CodecError> {
+        Ok(bytes.to_vec())
+    }
+}
+
+impl Codec<String> for Raw {
+    #[inline]
+    fn length(value: &String) -> Option<usize> {
+        Some(value.len())
+    }
+
+    #[inline]
+    fn write(value: &String, space: &mut [u8]) {
+        space.copy_from_slice(value.as_bytes());
+    }
+
+    fn encode(value: &String, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        out.extend_from_slice(value.as_bytes());
+        Ok(())
+    }
+
+    fn decode(bytes: &[u8]) -> Result<String, CodecError> {
+        std::str::from_utf8(bytes).map(str::to_owned).map_err(|why| CodecError::new(why.to_string()))
+    }
+}
+
 /// Why a codec could not write a value or read bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CodecError(String);

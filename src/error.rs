@@ -2,10 +2,15 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::channel::ChannelError;
 use crate::codec::Undecoded;
+use crate::mesh::MeshError;
 use crate::mm::MemError;
-use crate::services::ServiceError;
+use crate::names::NameError;
+use crate::services::{FarError, ServiceError, Why};
+use crate::table::TableError;
 use crate::task::{Failure, TaskError};
 use crate::wire::WireError;
 
@@ -25,7 +30,7 @@ struct Inner {
 }
 
 /// What sort of failure an [`Error`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// A call that needs a runtime came before [`dragon::init()`](crate::init) or after the end.
@@ -36,6 +41,10 @@ pub enum ErrorKind {
     InvalidArgument,
     /// The object has been closed.
     Closed,
+    /// The ranks of the job could not meet.
+    Start,
+    /// A node, or a rank, that was needed is lost.
+    NodeLost,
     /// The call needs the object to be closed first.
     StillOpen,
     /// The time is up.
@@ -76,6 +85,14 @@ pub enum ErrorKind {
     Broken,
     /// The calling thread would wait for itself.
     WouldDeadlock,
+    /// The dictionary has no such key.
+    KeyNotFound,
+    /// The dictionary is frozen, and the call would change it.
+    Frozen,
+    /// The checkpoint is older than those that the dictionary keeps.
+    CheckpointRetired,
+    /// There is no stored checkpoint of this number, or none that can be read.
+    NoCheckpoint,
 }
 
 impl Error {
@@ -126,7 +143,7 @@ impl Error {
 
     /// A process died and took the answer with it.
     pub fn is_lost(&self) -> bool {
-        self.0.kind == ErrorKind::WorkerLost
+        matches!(self.0.kind, ErrorKind::WorkerLost | ErrorKind::NodeLost)
     }
 
     /// The task was given up before it finished.
@@ -199,6 +216,31 @@ impl From<ChannelError> for Error {
     }
 }
 
+impl From<TableError> for Error {
+    fn from(source: TableError) -> Error {
+        let kind = match &source {
+            TableError::Full { .. } => ErrorKind::OutOfMemory,
+            TableError::TooLarge { .. } | TableError::KeyTooLong { .. } => ErrorKind::TooLarge,
+            TableError::Memory(memory) => memory_kind(memory),
+            TableError::Damaged { .. } => ErrorKind::Io,
+        };
+        Error::with_source(kind, "", source)
+    }
+}
+
+impl From<NameError> for Error {
+    fn from(source: NameError) -> Error {
+        let kind = match &source {
+            NameError::Length { .. } => ErrorKind::InvalidArgument,
+            NameError::Taken { .. } => ErrorKind::Exists,
+            NameError::TooMany => ErrorKind::ResourceLimit,
+            NameError::Stopped => ErrorKind::TimedOut,
+            NameError::Memory(_) => ErrorKind::OutOfMemory,
+        };
+        Error::with_source(kind, "", source)
+    }
+}
+
 impl From<ServiceError> for Error {
     fn from(source: ServiceError) -> Error {
         let kind = match &source {
@@ -208,6 +250,44 @@ impl From<ServiceError> for Error {
             ServiceError::Task(_) => ErrorKind::WrongBuild,
             ServiceError::Wire(_) => ErrorKind::Codec,
             ServiceError::Stopped => ErrorKind::NotInitialized,
+        };
+        Error::with_source(kind, "", source)
+    }
+}
+
+impl From<MeshError> for Error {
+    fn from(source: MeshError) -> Error {
+        let kind = match &source {
+            MeshError::Lost { .. } | MeshError::NoHub => ErrorKind::NodeLost,
+            MeshError::NoNode { .. } => ErrorKind::NotFound,
+            MeshError::Closed => ErrorKind::NotInitialized,
+            MeshError::TooLong { .. } => ErrorKind::TooLarge,
+            MeshError::Memory(_) => ErrorKind::OutOfMemory,
+            MeshError::Dropped { .. } => ErrorKind::Io,
+        };
+        Error::with_source(kind, "", source)
+    }
+}
+
+impl From<FarError> for Error {
+    fn from(source: FarError) -> Error {
+        let kind = match &source {
+            FarError::Mesh(mesh) => return mesh.clone().into(),
+            FarError::Refused { why, .. } => match why {
+                Why::Full => ErrorKind::Full,
+                Why::Empty => ErrorKind::Empty,
+                Why::TimedOut => ErrorKind::TimedOut,
+                Why::Closed => ErrorKind::Closed,
+                Why::Gone => ErrorKind::NotFound,
+                Why::WrongKind => ErrorKind::WrongType,
+                Why::TooLarge => ErrorKind::TooLarge,
+                Why::OutOfMemory => ErrorKind::OutOfMemory,
+                Why::Taken => ErrorKind::Exists,
+                Why::Mine => ErrorKind::WouldDeadlock,
+                Why::Broken => ErrorKind::Broken,
+                Why::TooMany | Why::BadArgument => ErrorKind::InvalidArgument,
+                Why::Unclear | Why::Other => ErrorKind::Io,
+            },
         };
         Error::with_source(kind, "", source)
     }

@@ -23,6 +23,9 @@ impl ProcId {
     }
 }
 
+/// A node of the job, from 0, without gaps.
+pub(crate) type NodeNumber = u32;
+
 /// A shared object of a node: its place in the object table, and which of the objects that were ever
 /// there. Stale ids are told from live ones by the generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

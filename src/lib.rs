@@ -28,20 +28,27 @@ mod time;
 mod mm;
 mod ring;
 mod wait;
-// floor 2: one node; functions; the language
+// floor 2: who else is there; one node; functions; the language
+mod bootstrap;
 mod channel;
 pub mod codec;
 mod counters;
 mod latch;
 mod names;
+mod table;
 mod task;
+#[allow(dead_code, reason = "the trait promises what fabrics will need; its conformance suite asks for all of it")]
+mod transport;
 mod wire;
+// floor 3: calls between nodes
+mod mesh;
 // floor 4: what a node does for its processes
 mod services;
 // floor 5: assembly
 mod error;
 mod runtime;
 // floor 6: what users type
+mod ddict;
 pub mod observe;
 mod pool;
 mod queue;
@@ -49,6 +56,7 @@ mod select;
 mod shared;
 pub mod sync;
 
+pub use ddict::{Batch, DDict, DDictBuilder, DDictStats, Entries, ManagerStats, Persist, Posix, Ref, Store, Whole};
 pub use error::{Error, ErrorKind, Result};
 pub use mm::{Backing, HugePages};
 pub use pool::{Chunked, Pool, PoolBuilder, Stream, Task, TaskWatch, WorkerInfo, WorkerState};
@@ -64,4 +72,11 @@ pub use wire::Message;
 #[doc(hidden)]
 pub mod failpoint {
     pub use crate::prim::failpoint::arm;
+}
+
+/// The transport without the runtime. Only with feature `probe`.
+#[cfg(feature = "probe")]
+#[doc(hidden)]
+pub mod probe {
+    pub use crate::transport::probe::{Mode, Probe};
 }

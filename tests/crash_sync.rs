@@ -63,38 +63,38 @@ impl All {
         let mut guard = self.lock.lock_timeout(LONG).unwrap();
         if guard.is_poisoned() {
             mend(&self.locked);
-            guard.clear_poison();
+            guard.clear_poison().unwrap();
         }
         add(&self.locked);
-        self.condvar.notify_one();
-        self.condvar.notify_all();
+        self.condvar.notify_one().unwrap();
+        self.condvar.notify_all().unwrap();
         drop(self.condvar.wait_timeout(&mut guard, SHORT));
         drop(guard);
 
         let guard = self.rwlock.write_timeout(LONG).unwrap();
         if guard.is_poisoned() {
             mend(&self.written);
-            guard.clear_poison();
+            guard.clear_poison().unwrap();
         }
         add(&self.written);
         drop(guard);
         let guard = self.rwlock.read_timeout(LONG).unwrap();
-        assert!(guard.is_poisoned() || self.written.get(0) == self.written.get(1));
+        assert!(guard.is_poisoned() || self.written.get(0).unwrap() == self.written.get(1).unwrap());
         drop(guard);
 
         // A permit that its taker took into death is gone.
         if self.semaphore.acquire_timeout(SHORT).is_ok() {
             self.semaphore.release(1).unwrap();
         }
-        self.event.set();
+        self.event.set().unwrap();
         drop(self.event.wait_timeout(SHORT));
-        self.event.clear();
-        self.large.update(|numbers| numbers.iter_mut().for_each(|n| *n += 1));
-        assert!(self.large.get().windows(2).all(|two| two[0] == two[1]));
+        self.event.clear().unwrap();
+        self.large.update(|numbers| numbers.iter_mut().for_each(|n| *n += 1)).unwrap();
+        assert!(self.large.get().unwrap().windows(2).all(|two| two[0] == two[1]));
         let missed = self.barrier.wait_timeout(SHORT).unwrap_err();
         assert!(matches!(missed.kind(), ErrorKind::TimedOut | ErrorKind::Broken));
-        self.barrier.abort();
-        self.barrier.reset();
+        self.barrier.abort().unwrap();
+        self.barrier.reset().unwrap();
         Barrier::new(1).unwrap().wait_with(|| ()).unwrap();
     }
 
@@ -158,7 +158,7 @@ fn a_process_that_is_killed_at_any_marked_point_of_a_latch_holds_nobody_up() {
             );
             all.turn();
             assert_eq!((all.rwlock.readers(), all.lock.is_locked()), (0, false), "{what}");
-            assert!(!all.lock.is_poisoned() && all.locked.get(0) == all.locked.get(1), "{what}");
+            assert!(!all.lock.is_poisoned() && all.locked.get(0).unwrap() == all.locked.get(1).unwrap(), "{what}");
             drop(all);
             refresh(&pool);
             let begun = Instant::now();

@@ -95,8 +95,8 @@ fn one_thread_waits_for_queues_events_tasks_and_processes_at_once() {
     };
     assert_eq!(after(&|| queue.put(7).unwrap()), sources[0]);
     assert_eq!(queue.get().unwrap(), 7);
-    assert_eq!(after(&|| event.set()), sources[1]);
-    event.clear();
+    assert_eq!(after(&|| event.set().unwrap()), sources[1]);
+    event.clear().unwrap();
     assert_eq!(after(&|| channel.send(b"x").unwrap()), sources[2]);
     channel.recv().unwrap();
     assert_eq!(after(&|| go.put(8).unwrap()), sources[3]);

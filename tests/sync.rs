@@ -34,7 +34,7 @@ fn case_79_a_held_lock_is_refused_and_its_release_lets_one_of_two_in() {
     assert!(refused.unwrap().get().unwrap());
     let enter = |(lock, inside, go): (Lock, Value<u32>, Event)| {
         let guard = lock.lock().unwrap();
-        inside.update(|n| *n += 1);
+        inside.update(|n| *n += 1).unwrap();
         go.wait().unwrap();
         drop(guard);
     };
@@ -43,15 +43,15 @@ fn case_79_a_held_lock_is_refused_and_its_release_lets_one_of_two_in() {
     let tasks = [(); 2].map(|()| pool.submit(enter, argument.clone()).unwrap());
     assert_eq!(lock.lock_timeout(milliseconds(30)).unwrap_err().kind(), ErrorKind::WouldDeadlock);
     drop(held);
-    until(|| inside.get() == 1);
+    until(|| inside.get().unwrap() == 1);
     let error = lock.lock_timeout(milliseconds(50)).unwrap_err();
     assert!(error.is_timeout(), "{error}");
     let holder = pool.workers().iter().any(|worker| error.to_string().contains(&worker.pid.to_string()));
     assert!(holder && error.to_string().contains("lock "), "the text says who holds what: {error}");
-    assert_eq!(inside.get(), 1, "the other waits");
-    go.set();
+    assert_eq!(inside.get().unwrap(), 1, "the other waits");
+    go.set().unwrap();
     let [_, _] = tasks.map(|task| task.get().unwrap());
-    assert_eq!((inside.get(), lock.is_locked(), lock.is_poisoned()), (2, false, false));
+    assert_eq!((inside.get().unwrap(), lock.is_locked(), lock.is_poisoned()), (2, false, false));
 }
 
 #[test]
@@ -67,10 +67,10 @@ fn case_80_five_contenders_keep_a_counter_right() {
     };
     let pool = Pool::new(5).unwrap();
     pool.chunk(1).map_with(&(lock.clone(), counter.clone()), count, 0..5).unwrap();
-    assert_eq!(counter.to_vec(), [5 * EACH]);
+    assert_eq!(counter.to_vec().unwrap(), [5 * EACH]);
     let both = (lock, counter.clone());
     thread::scope(|scope| (0..5).for_each(|_| drop(scope.spawn(|| count(&both, 0)))));
-    assert_eq!(counter.to_vec(), [10 * EACH]);
+    assert_eq!(counter.to_vec().unwrap(), [10 * EACH]);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn case_81_a_recursive_lock_is_given_back_as_often_as_it_was_taken() {
     assert!(lost.get().map(drop::<()>).unwrap_err().is_lost());
     let guard = lock.lock().unwrap();
     assert!(guard.is_poisoned() && lock.depth() == 1);
-    guard.clear_poison();
+    guard.clear_poison().unwrap();
     drop(guard);
     assert!(!lock.is_poisoned() && free());
 }
@@ -129,20 +129,20 @@ fn case_82_who_is_late_for_a_barrier_breaks_it_for_all() {
         assert!(broken(patient.join().unwrap()));
     });
     assert!(barrier.is_broken() && broken(barrier.wait()) && broken(barrier.wait_timeout(LONG)));
-    barrier.reset();
+    barrier.reset().unwrap();
     thread::scope(|scope| {
         let waits = [(); 2].map(|()| scope.spawn(|| barrier.wait()));
         until(|| barrier.waiting() == 2);
-        barrier.reset();
+        barrier.reset().unwrap();
         let all = |waits: [thread::ScopedJoinHandle<_>; 2]| waits.map(|wait| broken(wait.join().unwrap())) == [true; 2];
         assert!(all(waits), "a reset ends the meeting");
         assert!(!barrier.is_broken());
         let waits = [(); 2].map(|()| scope.spawn(|| barrier.wait()));
         until(|| barrier.waiting() == 2);
-        barrier.abort();
+        barrier.abort().unwrap();
         assert!(all(waits));
         assert!(broken(barrier.wait()));
-        barrier.reset();
+        barrier.reset().unwrap();
         let waits = [(); 3].map(|()| scope.spawn(|| barrier.wait()));
         assert!(waits.map(|wait| wait.join().unwrap().unwrap()).iter().sum::<usize>() == 3);
     });
@@ -162,7 +162,7 @@ fn case_82_one_party_acts_before_all_go_on() {
         (0..5).map(|round| (seen(round), barrier.wait().unwrap()).0).collect::<Vec<_>>()
     };
     let seen = pool.chunk(1).map_with(&(barrier.clone(), acts.clone()), meet, 0..3).unwrap();
-    assert_eq!((seen, acts.to_vec()), (vec![vec![1, 2, 3, 4, 5]; 3], vec![5]));
+    assert_eq!((seen, acts.to_vec().unwrap()), (vec![vec![1, 2, 3, 4, 5]; 3], vec![5]));
     let barrier = Barrier::new(1).unwrap();
     let panics = thread::scope(|scope| scope.spawn(|| barrier.wait_with(|| panic!("on purpose"))).join());
     assert!(panics.is_err() && barrier.is_broken(), "an action that panics breaks the barrier");
@@ -182,13 +182,13 @@ fn case_83_an_event_wakes_all_until_it_is_cleared() {
     let pool = Pool::new(5).unwrap();
     let waits: Vec<_> =
         (0..5).map(|_| pool.submit(|event: Event| event.wait().unwrap(), event.clone()).unwrap()).collect();
-    event.set();
+    event.set().unwrap();
     waits.into_iter().for_each(|wait| wait.get_timeout(LONG).unwrap());
     for _ in 0..3 {
         event.wait().unwrap();
         assert!(event.is_set() && event.wait_timeout(Duration::ZERO).is_ok());
     }
-    event.clear();
+    event.clear().unwrap();
     assert!(!event.is_set() && event.try_wait().unwrap_err().kind() == ErrorKind::TimedOut);
 }
 
@@ -230,11 +230,13 @@ struct Point {
 fn trip<T: Pod + PartialEq + std::fmt::Debug>(pool: &Pool, first: T, second: T) {
     let value = Value::new(first).unwrap();
     for _ in 0..5 {
-        let swap = |(value, seen, next): (Value<T>, Value<T>, Value<T>)| seen.set(value.replace(next.get()));
+        let swap = |(value, seen, next): (Value<T>, Value<T>, Value<T>)| {
+            seen.set(value.replace(next.get().unwrap()).unwrap()).unwrap()
+        };
         let (seen, next) = (Value::new(second).unwrap(), Value::new(second).unwrap());
         pool.submit(swap, (value.clone(), seen.clone(), next.clone())).unwrap().get().unwrap();
-        assert_eq!((seen.get(), value.get()), (first, second));
-        value.set(first);
+        assert_eq!((seen.get().unwrap(), value.get().unwrap()), (first, second));
+        value.set(first).unwrap();
     }
 }
 
@@ -266,22 +268,24 @@ fn case_85_no_change_of_a_value_is_lost_and_no_half_of_one_is_seen() {
     let point = Value::new(Point { x: 0.0, y: 0.0, hits: 0 }).unwrap();
     let hit = |point: &Value<Point>, _: u32| {
         for _ in 0..2_000 {
-            point.update(|point| {
-                point.x += 1.0;
-                point.y -= 1.0;
-                point.hits += 1;
-            });
-            let seen = point.get();
+            point
+                .update(|point| {
+                    point.x += 1.0;
+                    point.y -= 1.0;
+                    point.hits += 1;
+                })
+                .unwrap();
+            let seen = point.get().unwrap();
             assert!(seen.x + seen.y == 0.0 && seen.x == seen.hits as f64, "{seen:?}");
         }
     };
     pool.chunk(1).map_with(&point, hit, 0..3).unwrap();
-    assert_eq!(point.get(), Point { x: 6_000.0, y: -6_000.0, hits: 6_000 });
+    assert_eq!(point.get().unwrap(), Point { x: 6_000.0, y: -6_000.0, hits: 6_000 });
     let small = Value::new(0_i16).unwrap();
-    pool.map_with(&small, |small: &Value<i16>, _: u32| small.update(|n| *n += 1), 0..1_000).unwrap();
-    assert_eq!(small.get(), 1_000);
-    let panics = thread::scope(|scope| scope.spawn(|| small.update(|_| panic!("on purpose"))).join().is_err());
-    assert!(panics && small.get() == 1_000);
+    pool.map_with(&small, |small: &Value<i16>, _: u32| small.update(|n| *n += 1).unwrap(), 0..1_000).unwrap();
+    assert_eq!(small.get().unwrap(), 1_000);
+    let panics = thread::scope(|scope| scope.spawn(|| small.update(|_| panic!("on purpose")).unwrap()).join().is_err());
+    assert!(panics && small.get().unwrap() == 1_000);
 }
 
 #[test]
@@ -290,23 +294,24 @@ fn case_85_arrays_are_read_and_written_in_place() {
     let pool = Pool::new(2).unwrap();
     let bytes = Array::from_slice(b"hello, dragon").unwrap();
     pool.submit(|bytes: Array<u8>| bytes.write(7, b"DRAGON").unwrap(), bytes.clone()).unwrap().get().unwrap();
-    assert_eq!(bytes.to_vec(), b"hello, DRAGON");
-    assert_eq!((bytes.len(), bytes.get(12), bytes.get(13)), (13, Some(b'N'), None));
+    assert_eq!(bytes.to_vec().unwrap(), b"hello, DRAGON");
+    assert_eq!((bytes.len(), bytes.get(12).ok(), bytes.get(13).ok()), (13, Some(b'N'), None));
     // Neighbours in one word do not disturb each other.
     let counts = Array::<u8>::zeroed(8).unwrap();
     let count = |counts: &Array<u8>, i: u32| counts.update(i as usize % 8, |n| *n = n.wrapping_add(1)).unwrap();
     pool.map_with(&counts, count, 0..8_000).unwrap();
-    assert_eq!(counts.to_vec(), [(1_000 % 256) as u8; 8]);
+    assert_eq!(counts.to_vec().unwrap(), [(1_000 % 256) as u8; 8]);
     let points = Array::from_slice(&[Point { x: 0.0, y: 0.0, hits: 0 }; 3]).unwrap();
     let hit = |points: &Array<Point>, i: u32| {
         let _guard = points.lock().unwrap();
         points.update(i as usize % 3, |point| point.hits += 1).unwrap();
     };
     pool.map_with(&points, hit, 0..3_000).unwrap();
-    assert!(points.to_vec().iter().all(|point| point.hits == 1_000));
+    assert!(points.to_vec().unwrap().iter().all(|point| point.hits == 1_000));
     let large: Vec<u32> = (0..3_000_000).collect();
     let array = Array::from_slice(&large).unwrap();
-    let sum = pool.submit(|a: Array<u32>| a.to_vec().iter().map(|&n| u64::from(n)).sum::<u64>(), array.clone());
+    let sum =
+        pool.submit(|a: Array<u32>| a.to_vec().unwrap().iter().map(|&n| u64::from(n)).sum::<u64>(), array.clone());
     assert_eq!(sum.unwrap().get().unwrap(), 2_999_999 * 3_000_000 / 2);
     assert_eq!(array.read(1_000_001..1_000_004).unwrap(), [1_000_001, 1_000_002, 1_000_003]);
     let outside = [
@@ -333,12 +338,12 @@ fn readers_share_and_writers_do_not() {
                 pair.set(1, pair.get(1).unwrap() + 1).unwrap();
             } else {
                 let _guard = lock.read().unwrap();
-                assert_eq!(pair.get(0), pair.get(1));
+                assert_eq!(pair.get(0).unwrap(), pair.get(1).unwrap());
             }
         }
     };
     pool.chunk(1).map_with(&(lock.clone(), pair.clone()), work, 0..8).unwrap();
-    assert_eq!(pair.to_vec(), [2_000, 2_000]);
+    assert_eq!(pair.to_vec().unwrap(), [2_000, 2_000]);
     let (one, two) = (lock.read().unwrap(), lock.try_read().unwrap());
     assert_eq!(lock.readers(), 2);
     let error = lock.write_timeout(milliseconds(20)).unwrap_err();
@@ -370,19 +375,19 @@ fn who_waits_for_a_change_is_told_of_it() {
     let take = |(lock, changed, stock): (Lock, Condvar, Value<i64>)| {
         for _ in 0..200 {
             let mut guard = lock.lock().unwrap();
-            changed.wait_while(&mut guard, || stock.get() == 0).unwrap();
-            stock.update(|n| *n -= 1);
+            changed.wait_while(&mut guard, || stock.get().unwrap() == 0).unwrap();
+            stock.update(|n| *n -= 1).unwrap();
         }
     };
     let all = (lock.clone(), changed.clone(), stock.clone());
     let takers = [(); 3].map(|()| pool.submit(take, all.clone()).unwrap());
     for _ in 0..600 {
         let _guard = lock.lock().unwrap();
-        stock.update(|n| *n += 1);
-        changed.notify_one();
+        stock.update(|n| *n += 1).unwrap();
+        changed.notify_one().unwrap();
     }
     let [_, _, _] = takers.map(|taker| taker.get_timeout(LONG).unwrap());
-    assert_eq!(stock.get(), 0);
+    assert_eq!(stock.get().unwrap(), 0);
     let mut guard = lock.lock().unwrap();
     assert!(changed.wait_timeout(&mut guard, milliseconds(20)).unwrap_err().is_timeout());
     assert!(lock.is_mine());
@@ -422,7 +427,7 @@ fn a_killed_holder_hands_its_locks_on_poisoned() {
     };
     for writes in [true, false] {
         let task = pool.submit(hold, (lock.clone(), rw.clone(), doomed.clone(), writes)).unwrap();
-        until(|| doomed.get(0) != Some(0));
+        until(|| doomed.get(0).unwrap() != 0);
         assert!(lock.try_lock().is_err() && rw.try_write().is_err());
         thread::scope(|scope| {
             let waits = scope.spawn(|| {
@@ -436,8 +441,8 @@ fn a_killed_holder_hands_its_locks_on_poisoned() {
         });
         assert!(task.get().unwrap_err().is_lost());
         assert!(lock.is_poisoned());
-        lock.clear_poison();
-        rw.clear_poison();
+        lock.clear_poison().unwrap();
+        rw.clear_poison().unwrap();
     }
     assert_eq!(rw.readers(), 0);
 }
@@ -482,7 +487,7 @@ fn killed_waiters_are_forgotten_and_a_barrier_breaks() {
         thread::scope(|scope| {
             let here = scope.spawn(|| barrier.wait());
             let there = if waiting == 2 { pool.submit(meet, argument) } else { pool.submit(late, argument) };
-            until(|| barrier.waiting() == waiting && doomed.get(0) != Some(0));
+            until(|| barrier.waiting() == waiting && doomed.get(0).unwrap() != 0);
             kill(&doomed, 1);
             assert_eq!(here.join().unwrap().unwrap_err().kind(), ErrorKind::Broken);
             assert!(there.unwrap().get_timeout(LONG).unwrap_err().is_lost());
@@ -541,7 +546,7 @@ fn waiting_costs_no_processor() {
             scope.spawn(|| (barrier.wait().unwrap(), processor_time()).1),
         ];
         thread::sleep(milliseconds(500)); // time itself is what is measured here
-        event.set();
+        event.set().unwrap();
         drop(guard);
         semaphore.release(1).unwrap();
         barrier.wait().unwrap();
@@ -565,8 +570,8 @@ fn a_handle_in_a_message_keeps_what_it_is_of_alive() {
     let _dragon = dragon::init().unwrap();
     let queue = dragon::Queue::<(Lock, Value<u64>, Event)>::bounded(2).unwrap();
     let (lock, value, event) = (Lock::new().unwrap(), Value::new(7_u64).unwrap(), Event::new().unwrap());
-    event.set();
+    event.set().unwrap();
     queue.put((lock, value, event)).unwrap();
     let (lock, value, event) = queue.get().unwrap();
-    assert!(lock.lock().is_ok() && value.get() == 7 && event.is_set());
+    assert!(lock.lock().is_ok() && value.get().unwrap() == 7 && event.is_set());
 }

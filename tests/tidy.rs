@@ -43,7 +43,8 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("mm", &["sys"]),
     // Floor 2: one node; the language; functions that travel; who else is there; bytes between nodes.
     ("counters", &["mm"]),
-    ("channel", &["mm", "counters", "ring", "wait"]),
+    ("table", &["mm", "wait"]),
+    ("channel", &["mm", "counters", "ring", "wait", "table"]),
     ("latch", &["mm", "counters", "wait"]),
     ("names", &["mm", "wait"]),
     ("wire", &[]),
@@ -53,11 +54,31 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("transport", &["sys", "mm", "ring", "wait"]),
     // Floor 3: decisions without effects; sending near or far.
     ("proto", &["wire"]),
-    ("mesh", &["mm", "counters", "channel", "wire", "transport"]),
+    ("mesh", &["mm", "wait", "counters", "channel", "wire", "transport"]),
     // Floor 4: who looks after processes and what the dead held.
-    ("services", &["sys", "mm", "counters", "channel", "latch", "names", "task", "wire", "proto", "mesh"]),
+    (
+        "services",
+        &[
+            "sys",
+            "mm",
+            "wait",
+            "counters",
+            "channel",
+            "latch",
+            "names",
+            "table",
+            "task",
+            "wire",
+            "bootstrap",
+            "proto",
+            "mesh",
+        ],
+    ),
     // Floor 5: one error for all; assembly; the simulated world.
-    ("error", &["mm", "channel", "codec", "task", "wire", "bootstrap", "transport", "mesh", "services"]),
+    (
+        "error",
+        &["mm", "channel", "names", "table", "codec", "task", "wire", "bootstrap", "transport", "mesh", "services"],
+    ),
     (
         "runtime",
         &[
@@ -68,6 +89,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
             "latch",
             "names",
             "task",
+            "wire",
             "bootstrap",
             "transport",
             "mesh",
@@ -78,13 +100,19 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("sim", &["mm", "channel", "wire", "proto", "transport", "mesh", "services"]),
     // Floor 6: what users type.
     ("select", &["mm", "wait", "latch", "error", "runtime"]),
-    ("shared", &["mm", "channel", "error", "runtime", "select"]),
-    ("queue", &["mm", "wait", "channel", "names", "wire", "codec", "error", "runtime", "select"]),
-    ("sync", &["mm", "latch", "error", "runtime", "select"]),
+    ("shared", &["mm", "wait", "channel", "mesh", "services", "error", "runtime", "select"]),
+    ("queue", &["mm", "wait", "channel", "names", "wire", "codec", "mesh", "services", "error", "runtime", "select"]),
+    ("sync", &["mm", "wait", "latch", "mesh", "services", "error", "runtime", "select"]),
     ("process", &["task", "services", "error", "runtime"]),
     ("group", &["proto", "task", "services", "error", "runtime", "process"]),
-    ("pool", &["mm", "wait", "channel", "task", "wire", "services", "error", "runtime", "select"]),
-    ("ddict", &["mm", "wire", "proto", "mesh", "services", "error", "runtime"]),
+    ("pool", &["mm", "wait", "channel", "task", "wire", "mesh", "services", "error", "runtime", "select"]),
+    (
+        "ddict",
+        &[
+            "mm", "wait", "channel", "names", "table", "task", "wire", "codec", "proto", "mesh", "services", "error",
+            "runtime",
+        ],
+    ),
     ("observe", &["sys", "mm", "counters", "error", "runtime"]),
     ("telemetry", &["counters", "services", "error", "runtime"]),
 ];

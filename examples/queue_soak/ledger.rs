@@ -44,20 +44,20 @@ impl Ledger {
     pub fn came(&self, producer: usize, number: usize, newest: &mut usize) {
         self.came.update(producer * MOST + number, |times| *times += 1).expect("there is a place for each message");
         if number < *newest {
-            self.late.update(|late| *late += 1);
+            self.late.update(|late| *late += 1).expect("it is on this node");
         }
         *newest = number.max(*newest);
     }
 
     /// A message of which the put returned, and which never came, is lost.
-    pub fn balance(&self) -> Balance {
-        let (put, came) = (self.put.to_vec(), self.came.to_vec());
+    pub fn balance(&self) -> Result<Balance> {
+        let (put, came) = (self.put.to_vec()?, self.came.to_vec()?);
         let lost = |(n, came): (&u32, &[u8])| came[..*n as usize].iter().filter(|times| **times == 0).count();
-        Balance {
+        Ok(Balance {
             put: put.iter().map(|n| *n as usize).sum(),
             lost: put.iter().zip(came.chunks(MOST)).map(lost).sum(),
             doubled: came.iter().filter(|times| **times > 1).count(),
-            late: self.late.get(),
-        }
+            late: self.late.get()?,
+        })
     }
 }

@@ -71,5 +71,5 @@ fn soak(options: &Options) -> Result<(u64, usize, Balance)> {
     roles::consume((queue, ledger.clone(), 0));
     pool.close();
     pool.join()?;
-    Ok((bar.position(), consumers, ledger.balance()))
+    Ok((bar.position(), consumers, ledger.balance()?))
 }

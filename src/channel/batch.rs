@@ -132,7 +132,7 @@ impl Channel {
         // SAFETY: the claimed slot is nobody else's while `found` is there.
         let opened = unsafe { layout::read_label(found.body(), self.0.inline) };
         let payload = match opened {
-            Labelled::Here(bytes) => Payload::Inline(bytes),
+            Labelled::Here(space, len) => Payload::Inline(&space[..len]),
             Labelled::InBlock(handle) => match self.memory().take_over_from(handle, found.writer()) {
                 Ok(block) => Payload::Block(block),
                 Err(source) => return Err(ChannelError::Lost { position, source }),

@@ -11,17 +11,48 @@ use std::sync::Arc;
 
 use super::chain;
 use super::{Channel, layout};
-use crate::id::ProcId;
-use crate::mm::{Hold, Kind, Memory, Remains};
+use crate::id::{ObjectId, ProcId};
+use crate::mm;
+use crate::mm::{Hold, Kind, Memory, Object, Remains};
+use crate::table;
 
 /// Of a tag: it is no message's position but the number of a chain's piece.
 pub(super) const PIECE: u64 = 1 << 63;
 
+/// Objects whose handles were written into a message, kept alive by the process that wrote them. Dropped, it may be the last
+/// to let go of one: then it clears up what is left of that.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Load(Vec<Object>);
+
+impl std::ops::Deref for Load {
+    type Target = [Object];
+
+    fn deref(&self) -> &[Object] {
+        &self.0
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.drain(..).filter_map(Object::release).for_each(bury);
+    }
+}
+
+/// Runs `encode` and gathers the objects whose handles it writes.
+pub(crate) fn gather<R>(encode: impl FnOnce() -> R) -> (R, Load) {
+    let (result, objects) = mm::gather(encode);
+    (result, Load(objects))
+}
+
 /// Lets go of what the message at `position` kept alive. It was received.
 #[cold]
 pub(super) fn unload(channel: &Channel, position: u64) {
-    let (memory, id) = (channel.memory(), channel.id());
-    let holds = memory.holds(|hold| hold.by == id && hold.tag == position);
+    let_go(channel.memory(), channel.id(), position);
+}
+
+/// Lets go of what object `by` kept alive for the reason `tag`.
+pub(crate) fn let_go(memory: &Arc<Memory>, by: ObjectId, tag: u64) {
+    let holds = memory.holds(|hold| hold.by == by && hold.tag == tag);
     mark!("channel.cargo.found");
     memory.let_go(&holds).into_iter().for_each(bury);
 }
@@ -37,6 +68,9 @@ fn is_idle(memory: &Arc<Memory>, hold: &Hold, dead: ProcId) -> bool {
     if !memory.is_live(hold.by) {
         return true;
     }
+    if let Some(idle) = table::is_idle(memory, hold) {
+        return idle;
+    }
     if hold.tag & PIECE != 0 {
         return chain::is_idle(memory, hold, dead);
     }
@@ -46,12 +80,14 @@ fn is_idle(memory: &Arc<Memory>, hold: &Hold, dead: ProcId) -> bool {
 
 /// Frees what is left of an object that nobody keeps alive any more: of a channel, the blocks in it; of a
 /// channel or a chain, also what only it kept alive.
-pub(super) fn bury(remains: Remains) {
+pub(crate) fn bury(remains: Remains) {
     let mut left = vec![remains];
     while let Some(remains) = left.pop() {
         let (memory, id) = (remains.memory().clone(), remains.id());
         if remains.is(Kind::Channel) {
             free_blocks(&remains);
+        } else if remains.is(Kind::Dict) {
+            table::bury(&remains);
         } else if !remains.is(Kind::Chain) {
             continue;
         }

@@ -199,7 +199,8 @@ impl Shared {
 
 /// A message as its slot tells it.
 pub(super) enum Labelled<'a> {
-    Here(&'a [u8]),
+    /// The slot's space for messages, and how many of its bytes the message is.
+    Here(&'a [u8], usize),
     InBlock(Handle),
     Garbled,
 }
@@ -262,7 +263,7 @@ pub(super) unsafe fn read_label<'a>(body: NonNull<u8>, inline: usize) -> Labelle
         let bytes = body.add(size_of::<Label>());
         match label.kind & !WITH_CARGO {
             IN_SLOT if label.len as usize <= inline => {
-                Labelled::Here(std::slice::from_raw_parts(bytes.as_ptr(), label.len as usize))
+                Labelled::Here(std::slice::from_raw_parts(bytes.as_ptr(), inline), label.len as usize)
             }
             IN_BLOCK => Labelled::InBlock(bytes.cast::<Handle>().read()),
             _ => Labelled::Garbled,

@@ -32,6 +32,7 @@ mod tally;
 mod tests;
 
 pub(crate) use batch::Received;
+pub(crate) use cargo::{Load, bury, gather, let_go};
 pub(crate) use chain::Chain;
 pub use error::ChannelError;
 pub(crate) use figures::{figures, pieces};

@@ -27,7 +27,7 @@ pub(super) struct Pipe<'a, S> {
 const LOOKS_AT_PROGRESS: usize = 200;
 
 /// Pauses between two looks at a full ring.
-const PAUSES_WHEN_FULL: u64 = 8;
+const PAUSES_WHEN_FULL: u64 = 64;
 
 impl<'a, S: Store> Pipe<'a, S> {
     #[inline]
@@ -64,17 +64,26 @@ impl<'a, S: Store> Pipe<'a, S> {
         wait_until(self.writers, patience, deadline, ready).unwrap_or(Err(Refusal::Late))
     }
 
-    #[inline]
-    pub(super) fn try_claim(&self) -> Option<Result<Outgoing<'a, S>, Refusal>> {
+    /// A slot, if there is one at once and nothing else to be said.
+    #[inline(always)]
+    pub(super) fn claim_now(&self) -> Option<Outgoing<'a, S>> {
         if self.is_closed() {
-            return Some(Err(Refusal::Closed));
+            return None;
         }
         let writing = self.ring.claim(self.me)?;
-        let outgoing = Outgoing { writing: Some(writing), readers: self.readers };
+        let outgoing = Outgoing { writing, call: Call(self.readers) };
         // A slot may have become free before the one that I waited for: see wait/README.md.
         self.writers.notify_one_if(|| self.ring.writable());
         // Again, after the claim: receivers who saw the closing and then no claim have gone.
-        Some(if self.is_closed() { Err(Refusal::Closed) } else { Ok(outgoing) })
+        if self.is_closed() { None } else { Some(outgoing) }
+    }
+
+    #[inline]
+    pub(super) fn try_claim(&self) -> Option<Result<Outgoing<'a, S>, Refusal>> {
+        match self.claim_now() {
+            Some(outgoing) => Some(Ok(outgoing)),
+            None => self.is_closed().then_some(Err(Refusal::Closed)),
+        }
     }
 
     /// Claims the next message.
@@ -100,14 +109,13 @@ impl<'a, S: Store> Pipe<'a, S> {
         }
     }
 
-    #[inline]
-    pub(super) fn try_take(&self) -> Option<Result<Incoming<'a, S>, Refusal>> {
+    /// The next message, if there is one at once.
+    #[inline(always)]
+    pub(super) fn take_now(&self) -> Option<Incoming<'a, S>> {
         loop {
-            let Some(reading) = self.ring.take(self.me) else {
-                return self.end_of_messages();
-            };
+            let reading = self.ring.take(self.me)?;
             let void = reading.is_void();
-            let incoming = Incoming { reading: Some(reading), writers: self.writers };
+            let incoming = Incoming { reading, call: Call(self.writers) };
             if void {
                 incoming.free();
                 continue;
@@ -115,7 +123,15 @@ impl<'a, S: Store> Pipe<'a, S> {
             // A message may have been published before the one that I waited for, or this was the last that others
             // waited for before they could go: see wait/README.md.
             self.readers.notify_one_if(|| self.ring.readable() || self.is_closed());
-            return Some(Ok(incoming));
+            return Some(incoming);
+        }
+    }
+
+    #[inline]
+    pub(super) fn try_take(&self) -> Option<Result<Incoming<'a, S>, Refusal>> {
+        match self.take_now() {
+            Some(incoming) => Some(Ok(incoming)),
+            None => self.end_of_messages(),
         }
     }
 
@@ -148,81 +164,72 @@ impl<'a, S: Store> Pipe<'a, S> {
     }
 }
 
+/// Calls one sleeper when it is dropped.
+struct Call<'a>(&'a WaitCell);
+
+impl Drop for Call<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
 /// A slot to be filled. Dropped unsent, it is void, and receivers skip it.
 pub(super) struct Outgoing<'a, S: Store> {
-    writing: Option<Writing<'a, S>>,
-    readers: &'a WaitCell,
+    writing: Writing<'a, S>,
+    // After the slot: also if this one is void, the next message may be there, and its sleeper gone back to sleep
+    // because of it.
+    call: Call<'a>,
 }
 
 impl<S: Store> Outgoing<'_, S> {
     #[inline]
     pub(super) fn body(&mut self) -> std::ptr::NonNull<u8> {
-        self.writing.as_mut().expect("until it is sent").body()
+        self.writing.body()
     }
 
+    #[inline]
     pub(super) fn position(&self) -> u64 {
-        self.writing.as_ref().expect("until it is sent").position()
+        self.writing.position()
     }
 
     #[inline]
-    pub(super) fn send(mut self) -> u64 {
-        let position = self.writing.take().expect("until it is sent").publish();
+    pub(super) fn send(self) -> u64 {
+        let Outgoing { writing, call } = self;
+        let position = writing.publish();
         mark!("channel.send.published");
-        self.readers.notify_one();
+        drop(call);
         position
-    }
-}
-
-impl<S: Store> Drop for Outgoing<'_, S> {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(writing) = self.writing.take() {
-            drop(writing);
-            // The next message may be there, and its sleeper gone back to sleep because of this one.
-            self.readers.notify_one();
-        }
     }
 }
 
 /// A message to be read. Dropped, its slot is free.
 pub(super) struct Incoming<'a, S: Store> {
-    reading: Option<Reading<'a, S>>,
-    writers: &'a WaitCell,
+    reading: Reading<'a, S>,
+    call: Call<'a>,
 }
 
 impl<S: Store> Incoming<'_, S> {
     #[inline]
-    fn reading(&self) -> &Reading<'_, S> {
-        self.reading.as_ref().expect("until it is free")
-    }
-
-    #[inline]
     pub(super) fn body(&self) -> std::ptr::NonNull<u8> {
-        self.reading().body()
+        self.reading.body()
     }
 
     #[inline]
     pub(super) fn position(&self) -> u64 {
-        self.reading().position()
+        self.reading.position()
     }
 
+    #[inline]
     pub(super) fn sender(&self) -> ProcId {
-        self.reading().writer()
+        self.reading.writer()
     }
 
     #[inline]
     pub(super) fn free(self) {
-        drop(self);
-    }
-}
-
-impl<S: Store> Drop for Incoming<'_, S> {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(reading) = self.reading.take() {
-            reading.free();
-            mark!("channel.receive.freed");
-            self.writers.notify_one();
-        }
+        let Incoming { reading, call } = self;
+        reading.free();
+        mark!("channel.receive.freed");
+        drop(call);
     }
 }

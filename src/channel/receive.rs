@@ -5,21 +5,35 @@ use super::pipe::{Incoming, Refusal};
 use super::tally::Tally;
 use super::{Channel, ChannelError, Message, Payload, cargo, patiently};
 use crate::id::ProcId;
+use crate::mm::Block;
 use crate::ring::Mapped;
 use crate::time::Deadline;
 use crate::wait::Patience;
+
+/// A message as it was found: so many bytes of its slot's space, or a block.
+enum Opened<'a> {
+    Here(&'a [u8], usize),
+    Block(Block),
+}
+
+impl<'a> From<Opened<'a>> for Payload<'a> {
+    #[inline]
+    fn from(opened: Opened<'a>) -> Payload<'a> {
+        match opened {
+            Opened::Here(space, len) => Payload::Inline(&space[..len]),
+            Opened::Block(block) => Payload::Block(block),
+        }
+    }
+}
 
 impl Channel {
     /// Receives the next message.
     #[inline]
     pub(crate) fn recv(&self, deadline: Deadline) -> Result<Message, ChannelError> {
-        let pipe = self.pipe();
-        let taken = match pipe.try_take() {
-            Some(taken) => taken,
-            None => patiently(|patience| pipe.take(patience, deadline, || false)),
-        };
-        let incoming = taken.map_err(|refusal| refusal.of_receive(deadline))?;
-        self.open_message(incoming, |_, payload| Message::from(payload))
+        self.receive_opened(deadline, |opened| match opened {
+            Opened::Here(space, len) => Message::copy(space, len),
+            Opened::Block(block) => Message::from(block),
+        })
     }
 
     /// Receives the next message into `take`, with its position. While `take` runs the message is still in its slot: if this
@@ -36,7 +50,7 @@ impl Channel {
     ) -> Result<R, ChannelError> {
         let taken = self.pipe().take(patience, deadline, stop);
         let incoming = taken.map_err(|refusal| refusal.of_receive(deadline))?;
-        self.open_message(incoming, take)
+        self.open_message(incoming, |position, opened| take(position, opened.into()))
     }
 
     /// Receives the next message into `take`, as [`Channel::recv_with`] does, with what this thread has learnt about
@@ -47,13 +61,24 @@ impl Channel {
         deadline: Deadline,
         take: impl FnOnce(Payload<'_>) -> R,
     ) -> Result<R, ChannelError> {
-        let pipe = self.pipe();
-        let taken = match pipe.try_take() {
-            Some(taken) => taken,
-            None => patiently(|patience| pipe.take(patience, deadline, || false)),
-        };
+        self.receive_opened(deadline, |opened| take(opened.into()))
+    }
+
+    #[inline(always)]
+    fn receive_opened<R>(&self, deadline: Deadline, take: impl FnOnce(Opened<'_>) -> R) -> Result<R, ChannelError> {
+        // Two ways with the end of each its own, so that a message that is there need not be handed about.
+        match self.pipe().take_now() {
+            Some(incoming) => self.open_message(incoming, |_, opened| take(opened)),
+            None => self.receive_later(deadline, take),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn receive_later<R>(&self, deadline: Deadline, take: impl FnOnce(Opened<'_>) -> R) -> Result<R, ChannelError> {
+        let taken = patiently(|patience| self.pipe().take(patience, deadline, || false));
         let incoming = taken.map_err(|refusal| refusal.of_receive(deadline))?;
-        self.open_message(incoming, |_, payload| take(payload))
+        self.open_message(incoming, |_, opened| take(opened))
     }
 
     /// Receives into `take` if there is a message. If there is none, `take` stays; `Empty` or `Closed` says why.
@@ -69,28 +94,28 @@ impl Channel {
         let Some(take) = take.take() else {
             return Err(ChannelError::Garbled { what: "a receipt that was given already" });
         };
-        self.open_message(incoming, |_, payload| {
-            let taken = take(payload);
+        self.open_message(incoming, |_, opened| {
+            let taken = take(opened.into());
             tally.inspect(|(tally, me)| tally.take(*me));
             taken
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn open_message<R>(
         &self,
         incoming: Incoming<'_, Mapped>,
-        take: impl FnOnce(u64, Payload<'_>) -> R,
+        take: impl FnOnce(u64, Opened<'_>) -> R,
     ) -> Result<R, ChannelError> {
         let position = incoming.position();
         mark!("channel.receive.claimed");
         // SAFETY: the claimed slot is nobody else's until `incoming` is freed, below.
         let result = match unsafe { layout::read_label(incoming.body(), self.0.inline) } {
-            Labelled::Here(bytes) => Ok(take(position, Payload::Inline(bytes))),
+            Labelled::Here(space, len) => Ok(take(position, Opened::Here(space, len))),
             Labelled::InBlock(handle) => match self.memory().take_over_from(handle, incoming.sender()) {
                 Ok(block) => {
                     mark!("channel.receive.taken_over");
-                    Ok(take(position, Payload::Block(block)))
+                    Ok(take(position, Opened::Block(block)))
                 }
                 Err(source) => Err(ChannelError::Lost { position, source }),
             },

@@ -52,6 +52,16 @@ impl<'a, F: FnOnce(&mut [u8])> Letter<'a, F> {
     }
 }
 
+/// Fills a slot with a message of `len` bytes, of which there is room for as many, and sends it.
+#[inline(always)]
+fn post_here(mut outgoing: Outgoing<'_, Mapped>, len: usize, fill: impl FnOnce(&mut [u8])) -> u64 {
+    mark!("channel.send.claimed");
+    // SAFETY: the claimed slot is ours alone until it is sent, and has at least `len` bytes, by the only caller.
+    fill(unsafe { layout::label_here(outgoing.body(), len) });
+    mark!("channel.send.filled");
+    outgoing.send()
+}
+
 impl Channel {
     /// Sends a copy of the bytes. Returns the message's position.
     #[inline]
@@ -71,12 +81,17 @@ impl Channel {
         if len > self.0.inline {
             return self.send_in_block(len, deadline, fill);
         }
-        let mut outgoing = self.claim(deadline)?;
-        mark!("channel.send.claimed");
-        // SAFETY: the claimed slot is ours alone until it is sent, and has `inline` bytes, at least `len`.
-        fill(unsafe { layout::label_here(outgoing.body(), len) });
-        mark!("channel.send.filled");
-        Ok(outgoing.send())
+        // Two ways with the end of each its own, so that a slot that is free need not be handed about.
+        match self.pipe().claim_now() {
+            Some(outgoing) => Ok(post_here(outgoing, len, fill)),
+            None => self.send_later(len, deadline, fill),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn send_later(&self, len: usize, deadline: Deadline, fill: impl FnOnce(&mut [u8])) -> Result<u64, ChannelError> {
+        Ok(post_here(self.claim(deadline)?, len, fill))
     }
 
     fn send_in_block(&self, len: usize, deadline: Deadline, fill: impl FnOnce(&mut [u8])) -> Result<u64, ChannelError> {

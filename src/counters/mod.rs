@@ -19,7 +19,8 @@ pub(crate) use sum::Sum;
 #[non_exhaustive]
 pub struct Counters {
     /// Messages put; permits given; times an event was set, a condition was told of, an [`RwLock`](crate::sync::RwLock)
-    /// was taken to write, a value of more than 8 bytes was written.
+    /// was taken to write, a value of more than 8 bytes was written. A message that was given up when its slot was taken
+    /// already, since the queue grew or was closed just then, counts as put and as taken.
     pub puts: u64,
     /// Messages taken out; permits taken; times a lock was taken (an `RwLock`: to read), a barrier was passed by all.
     pub gets: u64,

@@ -34,7 +34,7 @@ pub(crate) enum Arrival {
 
 /// The number of a meeting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Generation(u64);
+pub(crate) struct Generation(pub(crate) u64);
 
 const BROKEN: u64 = 1 << 2;
 const ACTING: u64 = 1 << 3;

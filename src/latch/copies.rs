@@ -8,7 +8,7 @@
 //! A writer fills the copy that does not hold and then turns the version: a writer that dies leaves the
 //! value as it was. A reader copies what holds and looks whether the version still says so.
 
-use super::{LINE, Lock, Who, cell, line};
+use super::{LINE, Lock, Refusal, Who, cell, line};
 use crate::id::ProcId;
 use crate::prim::{AtomicU64, Ordering, spin_loop};
 use crate::time::Deadline;
@@ -69,14 +69,25 @@ impl<'a> Copies<'a> {
     /// Writes the value; if `only_after` is given, only if that version still holds. False if not.
     pub(crate) fn write(&self, who: Who, bytes: &[u8], only_after: Option<u64>) -> bool {
         // Cannot be refused: no thread comes here twice at a time, and it waits as long as it takes.
-        let _ = self.lock.acquire(who, Deadline::Never);
+        self.write_by(who, bytes, only_after, Deadline::Never).unwrap_or(false)
+    }
+
+    /// As [`Copies::write`], but waits for other writers only so long.
+    pub(crate) fn write_by(
+        &self,
+        who: Who,
+        bytes: &[u8],
+        only_after: Option<u64>,
+        deadline: Deadline,
+    ) -> Result<bool, Refusal> {
+        self.lock.acquire(who, deadline)?;
         let version = self.version.load(Ordering::Relaxed); // written under the lock alone
         let may = only_after.is_none_or(|after| after == version);
         if may {
             self.fill(version.wrapping_add(1), bytes);
         }
         self.lock.release();
-        may
+        Ok(may)
     }
 
     fn fill(&self, version: u64, bytes: &[u8]) {

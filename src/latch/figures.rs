@@ -52,6 +52,6 @@ fn of_words(kind: Kind, words: &[AtomicU64]) -> Option<Figures> {
         Kind::Event => Figures { counters: count(word(0) >> 1, 0, &here), len: Some(word(0) & 1), capacity: None },
         Kind::Condvar => Figures { counters: count(word(0), 0, &here), len: None, capacity: None },
         Kind::Value => Figures { counters: count(word(3), 0, &here), len: None, capacity: None },
-        Kind::Channel | Kind::Chain | Kind::MemoryPool | Kind::PoolBoard => return None,
+        Kind::Channel | Kind::Chain | Kind::MemoryPool | Kind::PoolBoard | Kind::Charter | Kind::Dict => return None,
     })
 }

@@ -8,7 +8,7 @@
 //! ```
 
 use super::who::{WHO, named, process};
-use super::{LINE, Refusal, Who, cell, line, wait};
+use super::{LINE, Refusal, Who, cell, line, stop, wait};
 use crate::id::ProcId;
 use crate::prim::{AtomicU64, Ordering};
 use crate::time::Deadline;
@@ -133,9 +133,11 @@ impl<'a> Lock<'a> {
 
     /// Takes the lock again as it was.
     pub(super) fn take_back(&self, who: Who, depth: u64) {
-        // Cannot be refused: this thread does not hold it and waits as long as it takes.
-        let _ = self.acquire(who, Deadline::Never);
-        self.depth.store(depth, Ordering::Relaxed); // Relaxed: see `take_again`
+        // Refused only if this thread waits for another who is gone, and must not take anything for it: it does not hold the
+        // lock and waits as long as it takes.
+        if !stop::is_gone() && self.acquire(who, Deadline::Never).is_ok() {
+            self.depth.store(depth, Ordering::Relaxed); // Relaxed: see `take_again`
+        }
     }
 
     /// Says that what the lock guards may be half changed.

@@ -20,6 +20,7 @@
 //! ```
 
 mod barrier;
+pub(crate) mod bytes;
 mod condvar;
 mod copies;
 mod end;
@@ -29,27 +30,31 @@ mod lock;
 #[cfg(all(test, feature = "shuttle"))]
 mod model;
 mod repair;
+mod row;
 mod rwlock;
 mod semaphore;
+mod stop;
 #[cfg(all(test, not(feature = "shuttle")))]
 mod tests;
 mod who;
 
-pub(crate) use barrier::{Arrival, Barrier};
+pub(crate) use barrier::{Arrival, Barrier, Generation};
 pub(crate) use condvar::Condvar;
 pub(crate) use copies::Copies;
 pub(crate) use end::{cell_of_ends, tell_of_end};
 pub(crate) use event::Event;
 pub(crate) use figures::figures;
 pub(crate) use lock::Lock;
-pub(crate) use repair::repair;
+pub(crate) use repair::{KINDS, repair, rouse};
+pub(crate) use row::Row;
 pub(crate) use rwlock::RwLock;
 pub(crate) use semaphore::Semaphore;
+pub(crate) use stop::{Gone, unless_gone};
 pub(crate) use who::Who;
 
 use crate::prim::{AtomicU64, Ordering};
 use crate::time::Deadline;
-use crate::wait::{CELL_WORDS, WaitCell, wait_until};
+use crate::wait::{CELL_WORDS, Patience, WaitCell, wait_until};
 
 /// Words of a line.
 pub(crate) const LINE: usize = CELL_WORDS;
@@ -82,9 +87,24 @@ fn cell(words: &[AtomicU64], at: usize) -> &WaitCell {
 /// Waits with what this thread has learnt in earlier waits.
 fn wait<T>(cell: &WaitCell, deadline: Deadline, ready: impl FnMut() -> Option<T>) -> Result<T, Refusal> {
     let mut patience = who::take_patience();
-    let waited = wait_until(cell, &mut patience, deadline, ready);
+    let waited = match stop::here() {
+        None => wait_until(cell, &mut patience, deadline, ready).map_err(|_| Refusal::TimedOut),
+        Some(gone) => wait_in_the_name_of(&gone, cell, &mut patience, deadline, ready),
+    };
     who::put_patience(patience);
-    waited.map_err(|_| Refusal::TimedOut)
+    waited
+}
+
+#[cold]
+fn wait_in_the_name_of<T>(
+    gone: &Gone,
+    cell: &WaitCell,
+    patience: &mut Patience,
+    deadline: Deadline,
+    mut ready: impl FnMut() -> Option<T>,
+) -> Result<T, Refusal> {
+    let either = || ready().map(Ok).or_else(|| stop::is_set(gone).then_some(Err(Refusal::TimedOut)));
+    wait_until(cell, patience, deadline, either).unwrap_or(Err(Refusal::TimedOut))
 }
 
 /// Adds to a figure. The model checker has nothing to learn from one.

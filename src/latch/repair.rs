@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Barrier, Condvar, Copies, Event, Lock, RwLock, Semaphore};
+use super::{Barrier, Condvar, Copies, Event, Lock, RwLock, Semaphore, cell};
 use crate::id::ProcId;
 use crate::mm::{Kind, Memory};
 use crate::prim::AtomicU64;
 
-const KINDS: [Kind; 8] =
+/// All kinds of objects that are made of latches.
+pub(crate) const KINDS: [Kind; 8] =
     [Kind::Lock, Kind::RwLock, Kind::Semaphore, Kind::Barrier, Kind::Event, Kind::Condvar, Kind::Value, Kind::Array];
 
 /// Mends every object of these kinds that `dead` had open. Nothing else can have been touched by it.
@@ -24,6 +25,17 @@ pub(crate) fn repair(memory: &Arc<Memory>, dead: ProcId) {
     }
 }
 
+/// Wakes all who wait for something that `gone` has open: they look again, and whoever waits in its name gives up.
+pub(crate) fn rouse(memory: &Arc<Memory>, gone: ProcId) {
+    for (id, kind) in memory.objects_held_by(gone, &KINDS) {
+        let Ok(object) = memory.open_object(id, kind) else { continue };
+        cell(object.words(), 1).heal();
+        if kind == Kind::RwLock {
+            [2, 3].iter().for_each(|at| cell(object.words(), *at).heal());
+        }
+    }
+}
+
 fn mend(kind: Kind, words: &[AtomicU64], dead: ProcId) {
     match kind {
         Kind::Lock | Kind::Array => Lock::in_words(words).repair(dead, true),
@@ -33,6 +45,6 @@ fn mend(kind: Kind, words: &[AtomicU64], dead: ProcId) {
         Kind::Event => Event::in_words(words).repair(),
         Kind::Condvar => Condvar::in_words(words).repair(),
         Kind::Value => Copies::repair(Lock::in_words(words), dead),
-        Kind::Channel | Kind::MemoryPool | Kind::PoolBoard | Kind::Chain => {}
+        Kind::Channel | Kind::MemoryPool | Kind::PoolBoard | Kind::Chain | Kind::Charter | Kind::Dict => {}
     }
 }

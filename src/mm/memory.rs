@@ -15,6 +15,7 @@ use crate::mm::block::Block;
 use crate::mm::config::HugePages;
 use crate::mm::config::MemoryConfig;
 use crate::mm::error::MemError;
+use crate::mm::given;
 use crate::mm::handle::Handle;
 use crate::mm::heap::Heap;
 use crate::mm::heap::Place;
@@ -44,6 +45,8 @@ pub(crate) struct Memory {
     me: ProcId,
     segments: Box<[OnceCell<Segment>]>,
     cache: Cache,
+    /// See `given.rs`.
+    pub(super) spot_bits: u32,
     pub(super) open_objects: Mutex<OpenObjects>,
     /// Looks at all words that threads of this process take just now.
     scans: Mutex<usize>,
@@ -98,6 +101,7 @@ impl Memory {
     fn over(facts: Facts, me: ProcId, size: u64) -> Memory {
         let segments = (0..size / facts.segment_size).map(|_| OnceCell::new()).collect();
         Memory {
+            spot_bits: given::spot_bits(facts.segment_size),
             facts: Arc::new(facts),
             me,
             segments,

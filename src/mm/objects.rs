@@ -49,6 +49,10 @@ pub(crate) enum Kind {
     Value = 10,
     /// A row of values of a plain type.
     Array = 11,
+    /// What the processes of a node know of their job.
+    Charter = 12,
+    /// A node's part of a dictionary.
+    Dict = 13,
     /// A chain of channels, which is one without a bound.
     Chain = 16,
 }
@@ -217,6 +221,16 @@ impl Object {
     #[inline]
     pub(crate) fn memory(&self) -> &Arc<Memory> {
         &self.0.memory
+    }
+
+    /// A guest of this process has it open too, as long as this process does.
+    pub(crate) fn lend(&self, guest: ProcId) {
+        self.memory().set_holder_of(self.memory().entry(self.id().index), guest);
+    }
+
+    /// The guest does not have it open any more.
+    pub(crate) fn end_loan(&self, guest: ProcId) {
+        clear_holder(self.memory().entry(self.id().index), guest);
     }
 
     /// Whether it shall live on when nobody has it open.
@@ -463,7 +477,11 @@ impl Memory {
     }
 
     fn set_holder(&self, entry: &ObjectEntry) {
-        let bit = self.me().index() - 1;
+        self.set_holder_of(entry, self.me());
+    }
+
+    fn set_holder_of(&self, entry: &ObjectEntry, of: ProcId) {
+        let bit = of.index() - 1;
         // SeqCst: before the look at the state in `hold`; partner: Dying before the look at the holders.
         entry.holders[bit / 64].fetch_or(1 << (bit % 64), Ordering::SeqCst);
     }

@@ -168,6 +168,11 @@ impl<'m> ProcessTable<'m> {
         if swap(&slot.word, word, word.to(ProcessState::Live, ProcId::NONE)) { Ok(()) } else { Err(refused) }
     }
 
+    /// How many processes had this place before the one that has it now.
+    pub(super) fn incarnation(&self, id: ProcId) -> u32 {
+        self.slot(id).map_or(0, |slot| (read(&slot.word).0 >> GENERATION_AT) as u32)
+    }
+
     /// All places that are not free.
     pub(super) fn entries(&self) -> Vec<ProcessEntry> {
         self.all().map(|(id, slot)| entry(id, slot)).filter(|entry| entry.state != ProcessState::Free).collect()

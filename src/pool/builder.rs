@@ -9,15 +9,19 @@ use super::board::Board;
 use super::crew::Recruiter;
 use super::engine::{Engine, WINDOW};
 use super::flight::Context;
+use super::home::Home;
 use super::minder::Minder;
 use super::sink::lock;
-use super::worker::{self, Assignment};
+use super::sites::{Founding, Sites};
+use super::worker::Assignment;
 use super::{Lifeline, Pool};
-use crate::channel::Channel;
+use crate::channel;
+use crate::channel::{Channel, Load};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mm;
-use crate::mm::{Memory, MemoryConfig, Object};
+use crate::id::NodeNumber;
 use crate::runtime;
+use crate::runtime::NodeId;
+use crate::task;
 use crate::task::thunk::{self, Captures};
 use crate::wire::{self, Message};
 
@@ -25,7 +29,15 @@ use crate::wire::{self, Message};
 const INLINE: usize = 112;
 
 /// A function that workers run first, named, its encoded argument, and the objects whose handles are in that.
-type Initializer = (Vec<u8>, Vec<u8>, Vec<Object>);
+pub(super) type Initializer = (Vec<u8>, Vec<u8>, Load);
+
+/// Where workers are wanted.
+#[derive(Debug)]
+enum Nodes {
+    All,
+    Own,
+    Named(Vec<NodeNumber>),
+}
 
 /// Settings of a [`Pool`].
 ///
@@ -39,6 +51,7 @@ type Initializer = (Vec<u8>, Vec<u8>, Vec<Object>);
 #[must_use]
 pub struct PoolBuilder {
     processes: Option<usize>,
+    nodes: Nodes,
     initializer: Option<Result<Initializer>>,
     tasks_per_worker: u64,
     retries: u32,
@@ -46,10 +59,10 @@ pub struct PoolBuilder {
 
 impl PoolBuilder {
     pub(super) fn new() -> PoolBuilder {
-        PoolBuilder { processes: None, initializer: None, tasks_per_worker: 0, retries: 0 }
+        PoolBuilder { processes: None, nodes: Nodes::All, initializer: None, tasks_per_worker: 0, retries: 0 }
     }
 
-    /// How many workers. Default: as many as this process may use processors.
+    /// How many workers. Default: on each node as many as a process there may use processors.
     pub fn processes(mut self, processes: usize) -> PoolBuilder {
         self.processes = Some(processes);
         self
@@ -74,9 +87,9 @@ impl PoolBuilder {
         const { Captures::<F>::NOTHING };
         let encode = || {
             let mut bytes = Vec::new();
-            let (encoded, cargo) = mm::gather(|| wire::encode(&argument, &mut bytes));
+            let (encoded, cargo) = channel::gather(|| wire::encode(&argument, &mut bytes));
             encoded?;
-            Ok((worker::name_function(thunk::one(f))?, bytes, cargo))
+            Ok((task::name_in_full(thunk::one(f))?, bytes, cargo))
         };
         self.initializer = Some(encode());
         self
@@ -96,28 +109,114 @@ impl PoolBuilder {
         self
     }
 
+    /// All workers on this process's node. The default spreads them over all nodes of the job, this one first, in equal
+    /// parts; [`workers`](Pool::workers) says where each is.
+    pub fn local(mut self) -> PoolBuilder {
+        self.nodes = Nodes::Own;
+        self
+    }
+
+    /// The workers on these nodes, in equal parts; those listed first get one more if it does not come out even.
+    ///
+    /// ```
+    /// let dragon = dragon::init()?;
+    /// let pool = dragon::Pool::builder().processes(2).nodes(dragon.nodes()).build()?;
+    /// assert!(pool.workers().iter().all(|worker| worker.node == dragon.node()), "a job of one node");
+    /// # Ok::<(), dragon::Error>(())
+    /// ```
+    pub fn nodes(mut self, nodes: impl IntoIterator<Item = NodeId>) -> PoolBuilder {
+        self.nodes = Nodes::Named(nodes.into_iter().map(NodeId::number).collect());
+        self
+    }
+
     /// Starts the workers.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for zero processes,
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for zero processes or an unknown node,
     /// [`NotInitialized`](ErrorKind::NotInitialized) without a runtime,
     /// [`ResourceLimit`](ErrorKind::ResourceLimit) if the system gives no process or descriptor,
-    /// [`OutOfMemory`](ErrorKind::OutOfMemory). On an error nothing of the pool is left.
+    /// [`OutOfMemory`](ErrorKind::OutOfMemory), [`NodeLost`](ErrorKind::NodeLost) for a node that was named. On an error
+    /// nothing of the pool is left.
     pub fn build(self) -> Result<Pool> {
-        let workers = match self.processes {
-            Some(0) => return Err(Error::new(ErrorKind::InvalidArgument, "a pool needs at least one process, not 0")),
-            Some(workers) => workers,
-            None => thread::available_parallelism().map_or(1, Into::into),
-        };
+        if self.processes == Some(0) {
+            return Err(Error::new(ErrorKind::InvalidArgument, "a pool needs at least one process, not 0"));
+        }
         let core = runtime::current()?;
-        let memory = core.memory().clone();
         let initializer = self.initializer.transpose()?;
-        let parts = Parts::create(&memory, core.config().clone(), workers, self.tasks_per_worker, initializer)?;
+        let named = matches!(self.nodes, Nodes::Named(_));
+        let shares = shares(self.processes, &self.nodes, core.place().node(), core.place().nodes())?;
+        let [(_, here), far @ ..] = &shares[..] else {
+            return Err(Error::new(ErrorKind::InvalidArgument, "a pool needs at least one node"));
+        };
+        let told = initializer.as_ref().map(|(name, bytes, _)| (name.clone(), bytes.clone()));
+        let founding = |workers: usize| Founding {
+            workers: workers as u64,
+            tasks_per_worker: self.tasks_per_worker,
+            initializer: told.clone(),
+        };
+        let wanted: Vec<_> = far.iter().map(|(node, workers)| (*node, founding(*workers))).collect();
+        let (workers, tasks_per_worker, retries) = (*here, self.tasks_per_worker, self.retries);
+        let plan = Plan { workers, tasks_per_worker, initializer, retries, sites: wanted.len(), far: false };
+        let mesh = core.mesh()?.filter(|_| !wanted.is_empty()).cloned();
+        plan.carry_out(Home::Own(core.clone()), |engine| {
+            let Some(mesh) = mesh else { return Ok(0) };
+            let (sites, far) = Sites::found(&mesh, engine, &wanted, named)?;
+            engine.take_in(sites, workers, &far);
+            Ok(far.iter().sum())
+        })
+    }
+}
+
+/// How many workers on each node: first this one, though it may have none. 0 elsewhere: as many as there are processors.
+fn shares(processes: Option<usize>, nodes: &Nodes, here: NodeNumber, all: u32) -> Result<Vec<(NodeNumber, usize)>> {
+    let mut order: Vec<NodeNumber> = match nodes {
+        Nodes::All => (0..all).map(|step| (here + step) % all).collect(),
+        Nodes::Own => vec![here],
+        Nodes::Named(named) => named.clone(),
+    };
+    if order.is_empty() {
+        return Err(Error::new(ErrorKind::InvalidArgument, "a pool needs at least one node, not 0"));
+    }
+    if let Some(unknown) = order.iter().find(|node| **node >= all) {
+        let text = format!("there is no node {unknown} in this job of {all}");
+        return Err(Error::new(ErrorKind::InvalidArgument, text));
+    }
+    let mut seen = std::collections::HashSet::new();
+    order.retain(|node| seen.insert(*node));
+    let share = |at: usize| match processes {
+        Some(processes) => processes / order.len() + usize::from(at < processes % order.len()),
+        None if order[at] == here => thread::available_parallelism().map_or(1, Into::into),
+        None => 0,
+    };
+    let each = |at: usize| (order[at], share(at));
+    let mine = order.iter().position(|node| *node == here).map_or((here, 0), each);
+    let others =
+        (0..order.len()).map(each).filter(|(node, share)| *node != here && (processes.is_none() || *share > 0));
+    Ok(std::iter::once(mine).chain(others).collect())
+}
+
+/// Everything to be known before the workers of one node are started.
+pub(super) struct Plan {
+    pub(super) workers: usize,
+    pub(super) tasks_per_worker: u64,
+    pub(super) initializer: Option<Initializer>,
+    pub(super) retries: u32,
+    /// How many other nodes have workers of this pool.
+    pub(super) sites: usize,
+    /// They work for a pool of another node.
+    pub(super) far: bool,
+}
+
+impl Plan {
+    /// Starts the workers of this node, and then, by `others`, those of other nodes, which returns how many those are.
+    pub(super) fn carry_out(self, home: Home, others: impl FnOnce(&Engine) -> Result<usize>) -> Result<Pool> {
+        let workers = self.workers;
+        let parts = Parts::create(&home, workers, self.tasks_per_worker, self.initializer, (self.sites, self.far))?;
         let engine = Arc::new(Engine::new(parts.board.clone(), parts.tasks, parts.results, workers));
         let (ended, ends) = unbounded();
-        let recruiter = Recruiter { core: core.clone(), board: parts.board, assignment: parts.assignment, ended };
+        let recruiter = Recruiter { home: home.clone(), board: parts.board, assignment: parts.assignment, ended };
         let places: Vec<usize> = (0..workers).collect();
-        let born = recruiter.start(&places)?;
+        let born = if workers > 0 { recruiter.start(&places)? } else { Vec::new() };
         let mut state = lock(&engine.state);
         places.into_iter().zip(born).for_each(|(place, born)| state.crew.seat(place, born));
         drop(state);
@@ -129,7 +228,10 @@ impl PoolBuilder {
             Error::with_source(ErrorKind::ResourceLimit, "no thread to look after the pool's workers", e)
         })?;
         let lifeline = Lifeline { _lifeline: lifeline, thread: Some(thread) };
-        Ok(Pool::new_running(core, engine, workers, self.retries, parts.initializer, lifeline))
+        let mut pool = Pool::new_running(home, engine.clone(), workers, self.retries, parts.initializer, lifeline);
+        // On an error the pool is dropped, which ends what there is of it.
+        pool.workers += others(&engine)?;
+        Ok(pool)
     }
 }
 
@@ -144,22 +246,23 @@ struct Parts {
 
 impl Parts {
     fn create(
-        memory: &Arc<Memory>,
-        config: MemoryConfig,
+        home: &Home,
         workers: usize,
         tasks_per_worker: u64,
         initializer: Option<Initializer>,
+        (sites, far): (usize, bool),
     ) -> Result<Parts> {
+        let memory = home.memory();
         let board = Board::create(memory, workers, WINDOW)?;
         let tasks = Channel::create(memory, WINDOW, INLINE)?;
-        // One more per worker for the word of one whose initializer failed.
-        let results = Channel::create(memory, WINDOW + workers, INLINE)?;
+        // One more per worker for the word of one whose initializer failed, and per site for its last.
+        let results = Channel::create(memory, WINDOW + workers + sites, INLINE)?;
         let (block, initializer) = match initializer {
             None => (None, None),
             Some((reference, bytes, _cargo)) => {
                 let block = memory.store(&bytes)?;
                 let handle = block.handle();
-                (Some(Context { _block: block, _cargo }), Some((reference, bytemuck::cast(handle))))
+                (Some(Context { _block: block, _cargo, _far: None }), Some((reference, bytemuck::cast(handle))))
             }
         };
         let assignment = Assignment {
@@ -171,7 +274,8 @@ impl Parts {
             place: 0,
             tasks_per_worker,
             initializer,
-            memory: config,
+            far,
+            memory: home.config().clone(),
         };
         Ok(Parts { board, tasks, results, assignment, initializer: block })
     }

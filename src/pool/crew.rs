@@ -1,13 +1,12 @@
 //! The workers of a pool as its owner sees them: who lives, who is to be started, what they report.
 
-use std::sync::Arc;
-
 use crossbeam::channel::Sender;
 
 use super::board::Board;
+use super::home::Home;
 use super::worker::{self, Assignment};
 use crate::error::Result;
-use crate::runtime::{Core, NodeId};
+use crate::runtime::NodeId;
 use crate::services::{Born, ChildEnd, Order};
 use crate::task::{self, thunk};
 
@@ -96,7 +95,7 @@ impl Crew {
 
 /// How the workers of one pool are started.
 pub(super) struct Recruiter {
-    pub(super) core: Arc<Core>,
+    pub(super) home: Home,
     pub(super) board: Board,
     pub(super) assignment: Assignment,
     pub(super) ended: Sender<ChildEnd>,
@@ -111,6 +110,6 @@ impl Recruiter {
             let assignment = Assignment { place, ..self.assignment.clone() };
             Order { entry, argument: assignment.encode(), ended: self.ended.clone() }
         };
-        self.core.spawn(places.iter().map(order).collect())
+        self.home.spawn(places.iter().map(order).collect())
     }
 }

@@ -8,7 +8,7 @@
 //! callback thread ([`super::attendant`]) while nobody else waits.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, TryLockError};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
@@ -17,17 +17,17 @@ use super::attendant;
 use super::board::Board;
 use super::crew::Crew;
 use super::flight::{Flights, Launch, Parcel, is_same};
-use super::message::{ResultHead, Status, Ticket, split};
-use super::sink::{Callback, Outcome, Sink, lock};
-use super::worker;
+use super::message::op;
+use super::message::{ResultHead, Ticket, split};
+use super::sink::{Callback, Outcome, Sink, cancelled, lock};
+use super::sites::Sites;
 use crate::channel::{Channel, ChannelError, Payload};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mm::MemError;
 use crate::prim::{AtomicUsize, Ordering};
-use crate::task::{Failure, Thunk};
+use crate::task::{self, Thunk};
 use crate::time::Deadline;
 use crate::wait::Patience;
-use crate::wire;
 
 /// How many tasks may be on their way at once.
 pub(super) const WINDOW: usize = 1024;
@@ -57,6 +57,8 @@ pub(super) struct State {
     pub(super) flights: Flights,
     pub(super) crew: Crew,
     functions: HashMap<usize, u32>,
+    /// The workers of a closed pool have been told that nothing more comes.
+    finished: bool,
 }
 
 /// Shared by the pool, its tasks and its threads.
@@ -64,6 +66,8 @@ pub(super) struct Engine {
     pub(super) board: Board,
     pub(super) tasks: Channel,
     pub(super) results: Channel,
+    /// The workers on other nodes, of a pool that has such.
+    pub(super) sites: OnceLock<Arc<Sites>>,
     pub(super) state: Mutex<State>,
     collector: Mutex<Patience>,
     /// Threads that want the collector's role at once, before those that merely wait.
@@ -88,6 +92,13 @@ pub(super) enum Refusal {
     Never(Error),
 }
 
+impl State {
+    /// No worker is left, here or elsewhere.
+    fn is_deserted(&self) -> bool {
+        self.crew.alive() == 0 && self.flights.loads.iter().skip(1).all(|load| load.is_over)
+    }
+}
+
 impl Engine {
     pub(super) fn new(board: Board, tasks: Channel, results: Channel, workers: usize) -> Engine {
         let (callbacks, attendant) = unbounded();
@@ -97,11 +108,13 @@ impl Engine {
             flights: Flights::new(WINDOW),
             crew: Crew::new(workers),
             functions: HashMap::new(),
+            finished: false,
         };
         Engine {
             board,
             tasks,
             results,
+            sites: OnceLock::new(),
             state: Mutex::new(state),
             collector: Mutex::new(Patience::new()),
             urgent: AtomicUsize::new(0),
@@ -124,9 +137,39 @@ impl Engine {
         if let Some(&at) = state.functions.get(&key) {
             return Ok(at);
         }
-        let at = self.board.write(&worker::name_function(thunk)?)?;
+        let name = task::name_in_full(thunk)?;
+        let at = self.board.write(&name)?;
+        if let Some(sites) = self.sites.get() {
+            // Before anybody can send a task that names it.
+            sites.tell_all(op::FUNCTION, &name);
+        }
         state.functions.insert(key, at);
         Ok(at)
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        lock(&self.state).phase
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        lock(&self.state).broken.is_some()
+    }
+
+    /// Why nothing more can be done, for others.
+    pub(super) fn breakdown(&self) -> Option<(ErrorKind, String)> {
+        lock(&self.state).broken.as_ref().map(|error| (error.kind(), error.to_string()))
+    }
+
+    /// Whether tasks that were taken can still be done.
+    pub(super) fn check_alive(&self) -> Result<()> {
+        let state = lock(&self.state);
+        if let Some(error) = &state.broken {
+            return Err(error.again());
+        }
+        match state.phase {
+            Phase::Ended => Err(Error::new(ErrorKind::WorkerLost, "the workers of this node have ended")),
+            _ => Ok(()),
+        }
     }
 
     /// Whether new tasks are taken.
@@ -152,9 +195,12 @@ impl Engine {
         if state.flights.in_flight() > 0 && state.flights.bytes() + bytes.len() > BYTES_IN_FLIGHT {
             return Err((launch, Refusal::Later));
         }
-        let ticket = state.flights.enter(launch, bytes).map_err(|launch| (launch, Refusal::Later))?;
+        let (ticket, site) = state.flights.enter(launch, bytes).map_err(|launch| (launch, Refusal::Later))?;
         drop(state);
         bytes[..size_of::<Ticket>()].copy_from_slice(bytemuck::bytes_of(&ticket));
+        if site != 0 {
+            return self.launch_far(site, ticket, bytes);
+        }
         let Err(error) = self.tasks.send(bytes, Deadline::Now) else { return Ok(()) };
         let mut state = lock(&self.state);
         // Gone only if the pool was terminated meanwhile, and then its sink has been told.
@@ -204,8 +250,11 @@ impl Engine {
             let error = cancelled(launch.thunk.name());
             self.deliver(launch, Outcome::Failed(error));
         }
+        let (here, far): (Vec<_>, Vec<_>) = flying.into_iter().partition(|(_, site)| *site == 0);
         // All of them, though one may have begun.
-        flying.into_iter().filter(|&ticket| !self.board.cancel(ticket)).count() == 0
+        let begun = here.into_iter().filter(|(ticket, _)| !self.board.cancel(*ticket)).count();
+        let far_never = self.sites.get().is_none_or(|sites| sites.cancel(far));
+        begun == 0 && far_never
     }
 
     // ---- taking answers ------------------------------------------------------------------------
@@ -217,10 +266,7 @@ impl Engine {
         deadline: Deadline,
         stop: &dyn Fn() -> bool,
     ) -> std::result::Result<(), ChannelError> {
-        let chores = self.results.recv_with(patience, deadline, stop, |_, payload| match payload {
-            Payload::Inline(bytes) => self.accept(bytes),
-            Payload::Block(block) => self.accept(block.as_slice()),
-        })?;
+        let chores = self.results.recv_with(patience, deadline, stop, |_, payload| self.accept(payload))?;
         if chores {
             self.pump();
             self.finish_if_done();
@@ -229,26 +275,28 @@ impl Engine {
     }
 
     /// Delivers one answer. True if there is something to do besides: tasks wait for room, or the pool closes.
-    fn accept(&self, message: &[u8]) -> bool {
-        let Some((head, rest)) = split::<ResultHead>(message) else {
+    fn accept(&self, message: Payload<'_>) -> bool {
+        let Some((head, rest)) = split::<ResultHead>(&message) else {
             tracing::error!(length = message.len(), "a message from a worker is shorter than its head");
             return false;
         };
-        if head.status == Status::UNFIT {
-            self.break_down(&Error::new(ErrorKind::WorkerStart, String::from_utf8_lossy(rest)));
-            return true;
+        if head.is_news() {
+            return self.accept_news(head, rest);
         }
         let mut state = lock(&self.state);
         // Nobody waits any more for what was terminated or answered before.
         let launch = state.flights.land(head.ticket);
         let chores = state.phase != Phase::Open || !state.flights.backlog.is_empty();
         drop(state);
-        self.landed.fetch_add(1, Ordering::Relaxed); // read by the thread that collects, or by one that `turn_over` woke
+        self.count_landed();
         if let Some(launch) = launch {
-            let outcome = outcome(head.status, rest, launch.thunk);
-            self.deliver(launch, outcome);
+            self.after(launch.sink.answered(launch.part, head.status, message, launch.thunk));
         }
         chores
+    }
+
+    pub(super) fn count_landed(&self) {
+        self.landed.fetch_add(1, Ordering::Relaxed); // read by the thread that collects, or by one that `turn_over` woke
     }
 
     /// How many answers have come, to see that one more did.
@@ -304,7 +352,12 @@ impl Engine {
     /// The pool has ended and no worker is left.
     pub(super) fn is_over(&self) -> bool {
         let state = lock(&self.state);
-        state.phase == Phase::Ended && state.crew.alive() == 0
+        state.phase == Phase::Ended && state.is_deserted()
+    }
+
+    /// No worker is left, here or elsewhere.
+    pub(super) fn is_deserted(&self) -> bool {
+        lock(&self.state).is_deserted()
     }
 
     /// Nothing more can be done: everybody is told, now and later.
@@ -323,10 +376,13 @@ impl Engine {
 
     /// Lets the workers of a closed pool go when nothing is left to do.
     pub(super) fn finish_if_done(&self) {
-        let state = lock(&self.state);
-        if state.phase == Phase::Closing && state.flights.is_empty() {
+        let mut state = lock(&self.state);
+        if state.phase == Phase::Closing && state.flights.is_empty() && !std::mem::replace(&mut state.finished, true) {
             drop(state);
             self.tasks.close();
+            if let Some(sites) = self.sites.get() {
+                sites.tell_all(op::FINISH, &[]);
+            }
         }
     }
 
@@ -338,6 +394,7 @@ impl Engine {
             if done() {
                 return true;
             }
+            self.look_for_cut();
             if let Some(role) = self.try_role() {
                 let in_time = self.collect_until(role, deadline, done);
                 self.turn_over();
@@ -365,7 +422,8 @@ impl Engine {
     /// As the collector, until `done` or somebody urgent (true), or the time is up (false).
     fn collect_until(&self, mut role: MutexGuard<'_, Patience>, deadline: Deadline, done: &dyn Fn() -> bool) -> bool {
         let urgent = || self.urgent.load(Ordering::SeqCst) > 0; // pairs with `interrupt`
-        let stop = || urgent() || done();
+        let cut = || self.sites.get().is_some_and(|sites| sites.is_newly_cut());
+        let stop = || urgent() || done() || cut();
         while !stop() {
             match self.collect(&mut role, deadline, &stop) {
                 Ok(()) => {}
@@ -455,28 +513,4 @@ fn refusal(error: ChannelError, others: bool) -> Refusal {
         ChannelError::Memory(MemError::OutOfMemory { .. } | MemError::Full { .. }) if others => Refusal::Later,
         other => Refusal::Never(other.into()),
     }
-}
-
-fn outcome<'a>(status: Status, rest: &'a [u8], thunk: &Thunk) -> Outcome<'a> {
-    Outcome::Failed(match status {
-        Status::DONE => return Outcome::Done(rest),
-        Status::FAILED => failed(rest, thunk.name()),
-        Status::SKIPPED => cancelled(thunk.name()),
-        _ => {
-            let kind = if status == Status::NO_ROOM { ErrorKind::OutOfMemory } else { ErrorKind::WrongBuild };
-            Error::new(kind, format!("task `{}`: {}", thunk.name(), String::from_utf8_lossy(rest)))
-        }
-    })
-}
-
-fn failed(encoded: &[u8], name: &str) -> Error {
-    match wire::decode::<Failure>(encoded) {
-        Ok(failure) => Error::from_failure(&failure, &format!("task `{name}`")),
-        Err(error) => error.into(),
-    }
-}
-
-/// The error of a task that was given up.
-pub(super) fn cancelled(name: &str) -> Error {
-    Error::new(ErrorKind::Cancelled, format!("task `{name}` was cancelled before it finished"))
 }

@@ -1,11 +1,13 @@
-//! Tasks on their way: sent to the workers, not yet answered.
+//! Tasks on their way: sent to the workers of some site, not yet answered.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::message::Ticket;
 use super::sink::Sink;
-use crate::mm::{Block, Object};
+use super::sites::FarContext;
+use crate::channel::Load;
+use crate::mm::Block;
 use crate::task::Thunk;
 
 /// One part of a job, as the pool keeps it while workers have it.
@@ -22,13 +24,15 @@ pub(super) struct Launch {
     /// Nobody reads it here: it keeps the block for workers that may.
     pub(super) _context: Option<Arc<Context>>,
     /// Nor this: the objects whose handles are in the message, which live until it was answered.
-    pub(super) _cargo: Vec<Object>,
+    pub(super) _cargo: Load,
 }
 
 /// What many tasks share, encoded, with the objects whose handles are in it.
 pub(super) struct Context {
     pub(super) _block: Block,
-    pub(super) _cargo: Vec<Object>,
+    pub(super) _cargo: Load,
+    /// It is also at the pool's sites on other nodes.
+    pub(super) _far: Option<FarContext>,
 }
 
 /// A launch with its encoded message, waiting for its turn.
@@ -37,8 +41,27 @@ pub(super) struct Parcel {
     pub(super) bytes: Vec<u8>,
 }
 
+/// Workers of one node, as the pool counts what they have. Site 0 is this node.
+pub(super) struct Share {
+    pub(super) workers: usize,
+    /// So many tasks may be on their way to it: enough that no worker waits for the next one to come over the network.
+    pub(super) most: usize,
+    pub(super) in_flight: usize,
+    /// It takes tasks.
+    pub(super) is_open: bool,
+    /// It has no worker left and will have none. What holds for site 0 is in the crew.
+    pub(super) is_over: bool,
+}
+
+impl Share {
+    pub(super) fn new(workers: usize, most: usize, is_open: bool) -> Share {
+        Share { workers, most, in_flight: 0, is_open, is_over: false }
+    }
+}
+
 struct Flight {
     launch: Launch,
+    site: usize,
     /// The message once more, if it may have to be sent again.
     copy: Option<Vec<u8>>,
     size: usize,
@@ -56,12 +79,14 @@ pub(super) struct Flights {
     bytes: usize,
     /// Those for which there was no room yet.
     pub(super) backlog: VecDeque<Parcel>,
+    pub(super) loads: Vec<Share>,
 }
 
 impl Flights {
     pub(super) fn new(most: usize) -> Flights {
         let places = (0..most).map(|_| Place { generation: 0, flight: None }).collect();
-        Flights { places, free: (0..most as u32).rev().collect(), bytes: 0, backlog: VecDeque::new() }
+        let loads = vec![Share::new(1, usize::MAX, true)];
+        Flights { places, free: (0..most as u32).rev().collect(), bytes: 0, backlog: VecDeque::new(), loads }
     }
 
     /// Nothing is on its way and nothing waits.
@@ -78,15 +103,26 @@ impl Flights {
         self.bytes
     }
 
-    /// Enters a launch; `Err` gives it back if the table is full.
-    pub(super) fn enter(&mut self, launch: Launch, bytes: &[u8]) -> Result<Ticket, Launch> {
+    /// The site that has least to do, if there is one that may have more.
+    fn choose(&self) -> Option<usize> {
+        if let [_here] = &self.loads[..] {
+            return Some(0);
+        }
+        let eager = self.loads.iter().enumerate().filter(|(_, load)| load.is_open && load.in_flight < load.most);
+        eager.min_by_key(|(_, load)| (load.in_flight << 16) / load.workers.max(1)).map(|(site, _)| site)
+    }
+
+    /// Enters a launch for some site; `Err` gives it back if the table is full, or all have enough.
+    pub(super) fn enter(&mut self, launch: Launch, bytes: &[u8]) -> Result<(Ticket, usize), Launch> {
+        let Some(site) = self.choose() else { return Err(launch) };
         let Some(index) = self.free.pop() else { return Err(launch) };
         let place = &mut self.places[index as usize];
         place.generation = place.generation.wrapping_add(1).max(1);
         let copy = (launch.retries > 0).then(|| bytes.to_vec());
-        place.flight = Some(Flight { launch, copy, size: bytes.len() });
+        place.flight = Some(Flight { launch, site, copy, size: bytes.len() });
         self.bytes += bytes.len();
-        Ok(Ticket::new(index as usize, place.generation))
+        self.loads[site].in_flight += 1;
+        Ok((Ticket::new(index as usize, place.generation), site))
     }
 
     fn take(&mut self, ticket: Ticket) -> Option<Flight> {
@@ -94,6 +130,7 @@ impl Flights {
         let flight = place.flight.take()?;
         self.free.push(ticket.index() as u32);
         self.bytes -= flight.size;
+        self.loads[flight.site].in_flight -= 1;
         Some(flight)
     }
 
@@ -124,13 +161,22 @@ impl Flights {
         flying.into_iter().filter_map(|ticket| self.land(ticket)).chain(waiting).collect()
     }
 
-    /// The flights of one job.
-    pub(super) fn of(&self, sink: &Arc<dyn Sink>) -> Vec<Ticket> {
-        let same = |flight: &Flight| is_same(&flight.launch.sink, sink);
+    /// The flights of one job, each with its site.
+    pub(super) fn of(&self, sink: &Arc<dyn Sink>) -> Vec<(Ticket, usize)> {
+        self.flying(|flight| is_same(&flight.launch.sink, sink))
+    }
+
+    /// The flights to one site.
+    pub(super) fn to(&self, site: usize) -> Vec<(Ticket, usize)> {
+        self.flying(|flight| flight.site == site)
+    }
+
+    fn flying(&self, which: impl Fn(&Flight) -> bool) -> Vec<(Ticket, usize)> {
         let places = self.places.iter().enumerate();
-        places
-            .filter(|(_, place)| place.flight.as_ref().is_some_and(same))
-            .map(|(index, place)| Ticket::new(index, place.generation))
+        let flying = places.filter_map(|(index, place)| Some((index, place, place.flight.as_ref()?)));
+        flying
+            .filter(|(_, _, flight)| which(flight))
+            .map(|(index, place, flight)| (Ticket::new(index, place.generation), flight.site))
             .collect()
     }
 }
@@ -160,18 +206,18 @@ mod tests {
             thunk: thunk::one(|x: u8| x),
             retries,
             _context: None,
-            _cargo: Vec::new(),
+            _cargo: Load::default(),
         }
     }
 
     #[test]
     fn a_ticket_lands_once_and_never_for_its_successor() {
         let mut flights = Flights::new(1);
-        let first = flights.enter(launch(0), b"abc").ok().unwrap();
+        let first = flights.enter(launch(0), b"abc").ok().unwrap().0;
         assert!(flights.enter(launch(0), b"").is_err(), "the table is full");
         assert_eq!((flights.in_flight(), flights.bytes()), (1, 3));
         assert!(flights.land(first).is_some());
-        let second = flights.enter(launch(0), b"").ok().unwrap();
+        let second = flights.enter(launch(0), b"").ok().unwrap().0;
         assert!(flights.land(first).is_none(), "an answer that comes twice finds nobody");
         assert!(flights.land(second).is_some());
         assert!(flights.is_empty());
@@ -180,10 +226,10 @@ mod tests {
     #[test]
     fn a_lost_task_is_sent_again_as_often_as_allowed() {
         let mut flights = Flights::new(2);
-        let ticket = flights.enter(launch(1), b"x").ok().unwrap();
+        let ticket = flights.enter(launch(1), b"x").ok().unwrap().0;
         let Some(Ok(parcel)) = flights.crash(ticket) else { panic!("it may be sent again") };
         assert_eq!((parcel.launch.retries, &parcel.bytes[..]), (0, &b"x"[..]));
-        let ticket = flights.enter(parcel.launch, &parcel.bytes).ok().unwrap();
+        let ticket = flights.enter(parcel.launch, &parcel.bytes).ok().unwrap().0;
         assert!(matches!(flights.crash(ticket), Some(Err(_))));
     }
 
@@ -198,5 +244,19 @@ mod tests {
         assert_eq!(flights.of(&sink).len(), 1);
         assert_eq!(flights.clear().len(), 3);
         assert!(flights.is_empty());
+    }
+
+    #[test]
+    fn each_site_gets_what_its_workers_can_use() {
+        let mut flights = Flights::new(16);
+        flights.loads = vec![Share::new(1, 2, true), Share::new(3, 6, true), Share::new(1, 2, false)];
+        let sites: Vec<_> = (0..8).map(|_| flights.enter(launch(0), b"").ok().unwrap()).collect();
+        let to = |site| sites.iter().filter(|(_, to)| *to == site).count();
+        assert_eq!((to(0), to(1), to(2)), (2, 6, 0));
+        assert!(sites[..4].iter().filter(|(_, to)| *to == 1).count() == 3, "by turns: {sites:?}");
+        assert!(flights.enter(launch(0), b"").is_err(), "all have enough");
+        assert_eq!(flights.to(0).len(), 2);
+        flights.land(sites[0].0).unwrap();
+        assert_eq!(flights.enter(launch(0), b"").ok().unwrap().1, sites[0].1, "who has answered gets the next");
     }
 }

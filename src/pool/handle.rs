@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::engine::{Engine, cancelled};
-use super::sink::{Callback, Outcome, Sink, lock};
+use super::engine::Engine;
+use super::sink::{Callback, Outcome, Sink, cancelled, lock};
 use super::watch::TaskWatch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::task::Thunk;

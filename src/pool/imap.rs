@@ -8,8 +8,8 @@ use super::engine::{Engine, Refusal};
 use super::flight::Launch;
 use super::map::{Chunked, Recipe};
 use super::sink::{Callback, Outcome, Sink, lock};
+use crate::channel;
 use crate::error::Result;
-use crate::mm;
 use crate::task::thunk::{self, Captures};
 use crate::time::Deadline;
 use crate::wire::{self, Message};
@@ -148,7 +148,7 @@ impl<'p, T: Message, R: Message, I: Iterator<Item = T>> Stream<'p, T, R, I> {
         }
         let mut bytes = Vec::new();
         self.recipe.begin(&mut bytes);
-        let (encoded, cargo) = mm::gather(|| wire::encode_many(&items, &mut bytes));
+        let (encoded, cargo) = channel::gather(|| wire::encode_many(&items, &mut bytes));
         encoded?;
         Ok(Some((bytes, self.recipe.launch(self.sink.clone(), self.sent, self.retries, cargo))))
     }

@@ -8,9 +8,10 @@ use super::flight::{Context, Launch, Parcel};
 use super::handle::{Cell, Task};
 use super::message::{ContextRef, TaskHead, Ticket};
 use super::sink::{MapSink, Sink, WhenWhole};
+use super::sites::FarContext;
+use crate::channel;
+use crate::channel::Load;
 use crate::error::{Error, ErrorKind, Result};
-use crate::mm;
-use crate::mm::Object;
 use crate::task::Thunk;
 use crate::task::thunk::{self, Captures};
 use crate::time::Deadline;
@@ -35,12 +36,15 @@ impl Recipe {
     /// The same with a context that every worker decodes once.
     fn with_context<C: Message + Sync>(pool: &Pool, thunk: &'static Thunk, context: &C) -> Result<Recipe> {
         let mut bytes = Vec::new();
-        let (encoded, _cargo) = mm::gather(|| wire::encode(context, &mut bytes));
+        let (encoded, _cargo) = channel::gather(|| wire::encode(context, &mut bytes));
         encoded?;
-        let block = pool.core.memory().store(&bytes)?;
+        let block = pool.home.memory().store(&bytes)?;
         let decoder = pool.engine.function(thunk::context::<C>())?.into();
         let reference = ContextRef { id: pool.next_context(), decoder, block: block.handle() };
-        let context = Arc::new(Context { _block: block, _cargo });
+        let sites = pool.engine.sites.get();
+        let _far = sites.map(|sites| FarContext { sites: sites.clone(), id: reference.id });
+        sites.map_or(Ok(()), |sites| sites.send_context(reference.id, &bytes))?;
+        let context = Arc::new(Context { _block: block, _cargo, _far });
         Ok(Recipe { context: Some((reference, context)), ..Recipe::new(pool, thunk)? })
     }
 
@@ -56,7 +60,7 @@ impl Recipe {
     }
 
     /// One part; `cargo` are the objects whose handles are in its message.
-    pub(super) fn launch(&self, sink: Arc<dyn Sink>, part: u32, retries: u32, cargo: Vec<Object>) -> Launch {
+    pub(super) fn launch(&self, sink: Arc<dyn Sink>, part: u32, retries: u32, cargo: Load) -> Launch {
         let _context = self.context.as_ref().map(|(_, context)| context.clone());
         Launch { sink, part, thunk: self.thunk, retries, _context, _cargo: cargo }
     }
@@ -153,7 +157,7 @@ impl<'p> Chunked<'p> {
         for (part, items) in items.chunks(chunk).enumerate() {
             let mut bytes = Vec::new();
             recipe.begin(&mut bytes);
-            let (encoded, cargo) = mm::gather(|| wire::encode_many(items, &mut bytes));
+            let (encoded, cargo) = channel::gather(|| wire::encode_many(items, &mut bytes));
             encoded?;
             let launch = recipe.launch(sink.clone(), part as u32, self.pool.retries, cargo);
             self.pool.engine.submit(Parcel { launch, bytes });
@@ -200,7 +204,7 @@ impl<'p> Chunked<'p> {
         let mut bytes = Vec::new();
         for (part, items) in items.chunks(chunk).enumerate() {
             recipe.begin(&mut bytes);
-            let (encoded, cargo) = mm::gather(|| wire::encode_many(items, &mut bytes));
+            let (encoded, cargo) = channel::gather(|| wire::encode_many(items, &mut bytes));
             encoded?;
             let mut launch = recipe.launch(shared.clone(), part as u32, self.pool.retries, cargo);
             loop {

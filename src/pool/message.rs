@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::mesh::ReplyHead;
 use crate::mm::Handle;
 
 /// Names one attempt at one part of a job: place in the pool's table of flights, and which tenant.
@@ -15,6 +16,11 @@ impl Ticket {
 
     pub(super) fn new(index: usize, generation: u32) -> Ticket {
         Ticket(u64::from(generation) << 32 | index as u64)
+    }
+
+    /// No task either: the question to a site that it answers when it ends. Sites count from 1.
+    pub(super) fn standing(site: usize) -> Ticket {
+        Ticket::new(site, 0)
     }
 
     pub(super) fn index(self) -> usize {
@@ -47,32 +53,85 @@ pub(super) struct ContextRef {
     pub(super) block: Handle,
 }
 
-/// Head of a message from a worker. What stands behind it depends on `status`.
+/// Head of an answer. What stands behind it depends on `status`. Workers of this node write it, and for those of others the
+/// mesh does: it is a [`ReplyHead`].
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub(super) struct ResultHead {
     pub(super) ticket: Ticket,
+    /// Unless 0, there is no answer, and why stands behind: an encoded [`MeshError`](crate::mesh::MeshError).
+    pub(super) failed: u32,
     pub(super) status: Status,
 }
 
-/// What became of a task, as a word.
+const _: () = assert!(size_of::<ResultHead>() == size_of::<ReplyHead>());
+
+impl ResultHead {
+    pub(super) fn new(ticket: Ticket, status: Status) -> ResultHead {
+        ResultHead { ticket, failed: 0, status }
+    }
+
+    /// Not what a worker says of its task.
+    pub(super) fn is_news(self) -> bool {
+        self.failed != 0
+            || self.status.0 > Status::NO_ROOM.0
+            || (self.status.0 != 0 && self.status.0 < Status::FAILED.0)
+    }
+}
+
+/// What became of a task, as a word. Those between 0 and 33 are refusals of the services: [`Why`](crate::services::Why).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(transparent)]
-pub(super) struct Status(u64);
+pub(super) struct Status(pub(super) u32);
 
 impl Status {
     /// Behind the head: the encoded results.
-    pub(super) const DONE: Status = Status(1);
+    pub(super) const DONE: Status = Status(0);
     /// Behind the head: an encoded [`Failure`](crate::task::Failure).
-    pub(super) const FAILED: Status = Status(2);
+    pub(super) const FAILED: Status = Status(33);
     /// Behind the head: nothing. The task had been cancelled and never ran.
-    pub(super) const SKIPPED: Status = Status(3);
+    pub(super) const SKIPPED: Status = Status(34);
     /// Behind the head: text. The worker could not even begin.
-    pub(super) const REFUSED: Status = Status(4);
+    pub(super) const REFUSED: Status = Status(35);
     /// Behind the head: text. There is no shared memory for the result.
-    pub(super) const NO_ROOM: Status = Status(6);
+    pub(super) const NO_ROOM: Status = Status(36);
     /// Behind the head: text. The worker cannot go on, and no other could: the pool breaks down.
-    pub(super) const UNFIT: Status = Status(5);
+    pub(super) const UNFIT: Status = Status(37);
+    /// Behind the head: text. The worker that had the task is lost.
+    pub(super) const LOST: Status = Status(38);
+    /// Behind the head: an encoded kind of error and its text. Of a task, or of a whole site.
+    pub(super) const ERROR: Status = Status(39);
+    /// A site has ended as it was told.
+    pub(super) const ENDED: Status = Status(40);
+
+    /// For an answer to another node.
+    pub(super) fn word(self) -> u16 {
+        self.0 as u16
+    }
+}
+
+/// What a pool says to its workers' site on another node. Numbers below 16 are the services' own.
+pub(super) mod op {
+    /// A task, as for a worker of this node. Answered like one.
+    pub(in crate::pool) const TASK: u32 = 16;
+    /// The next entry of the board's log.
+    pub(in crate::pool) const FUNCTION: u32 = 17;
+    /// A context: its number, and its bytes behind. Answered when it is there.
+    pub(in crate::pool) const CONTEXT: u32 = 18;
+    /// The number of a context that no task needs any more.
+    pub(in crate::pool) const FORGET: u32 = 19;
+    /// Answered when the site ends.
+    pub(in crate::pool) const STAND: u32 = 20;
+    /// Tickets to be given up. Answered with a byte: 1 if none of them has begun or ever will.
+    pub(in crate::pool) const CANCEL: u32 = 21;
+    /// Nothing more comes: the workers may go.
+    pub(in crate::pool) const FINISH: u32 = 22;
+    /// Give up all tasks.
+    pub(in crate::pool) const STOP: u32 = 23;
+    /// Kill the workers.
+    pub(in crate::pool) const KILL: u32 = 24;
+    /// Answered with what the workers do.
+    pub(in crate::pool) const WORKERS: u32 = 25;
 }
 
 /// Splits a message into its head and the rest.
@@ -94,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_message_shorter_than_its_head_is_refused() {
-        let head = ResultHead { ticket: Ticket::new(1, 1), status: Status::DONE };
+        let head = ResultHead::new(Ticket::new(1, 1), Status::DONE);
         let mut bytes = bytemuck::bytes_of(&head).to_vec();
         bytes.push(9);
         let (read, rest) = split::<ResultHead>(&bytes).unwrap();

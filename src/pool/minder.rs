@@ -80,7 +80,7 @@ impl Minder {
         if !clean || name.is_some() {
             tracing::warn!(pid = born.pid, how, task = name, "a worker of a pool was lost");
             let task = name.map(str::to_string);
-            self.recruiter.core.tell(Event::WorkerLost { pid: born.pid, how: how.clone(), task });
+            self.recruiter.home.tell(Event::WorkerLost { pid: born.pid, how: how.clone(), task });
         }
         if hopeless {
             let text = format!(
@@ -106,7 +106,7 @@ impl Minder {
                     "worker process {} on {} {how} while it ran task `{name}` (part {}); \
                      `Pool::builder().retries(n)` runs such a task again",
                     born.pid,
-                    self.recruiter.core.host_name(),
+                    self.recruiter.home.name(),
                     launch.part
                 );
                 engine.deliver(launch, Outcome::Failed(Error::new(ErrorKind::WorkerLost, text)));

@@ -7,11 +7,14 @@ mod crew;
 mod engine;
 mod flight;
 mod handle;
+mod home;
 mod imap;
 mod map;
 mod message;
 mod minder;
 mod sink;
+mod site;
+mod sites;
 mod watch;
 mod worker;
 
@@ -25,15 +28,17 @@ pub use watch::TaskWatch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::engine::{Engine, Phase, cancelled};
+use self::engine::{Engine, Phase};
 use self::flight::{Context, Parcel};
 use self::handle::{Cell, decode_one};
+use self::home::Home;
 use self::map::Recipe;
-use self::sink::{Outcome, lock};
+use self::message::op;
+use self::sink::{Outcome, cancelled, lock};
+use crate::channel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::mm;
 use crate::prim::{AtomicU64, Ordering};
-use crate::runtime::{Core, NodeId};
+use crate::runtime::NodeId;
 use crate::task::thunk::{self, Captures};
 use crate::time::Deadline;
 use crate::wire::{self, Message};
@@ -69,7 +74,7 @@ use crate::wire::{self, Message};
 /// let _: Vec<u64> = pool.map(move |x: u64| x * k, [1]).unwrap();
 /// ```
 pub struct Pool {
-    core: Arc<Core>,
+    home: Home,
     engine: Arc<Engine>,
     workers: usize,
     retries: u32,
@@ -102,14 +107,14 @@ impl Pool {
     }
 
     fn new_running(
-        core: Arc<Core>,
+        home: Home,
         engine: Arc<Engine>,
         workers: usize,
         retries: u32,
         initializer: Option<Context>,
         lifeline: Lifeline,
     ) -> Pool {
-        Pool { core, engine, workers, retries, contexts: AtomicU64::new(1), _initializer: initializer, lifeline }
+        Pool { home, engine, workers, retries, contexts: AtomicU64::new(1), _initializer: initializer, lifeline }
     }
 
     fn next_context(&self) -> u64 {
@@ -276,7 +281,7 @@ impl Pool {
         let recipe = Recipe::new(self, thunk::one(f))?;
         let mut bytes = Vec::with_capacity(64);
         recipe.begin(&mut bytes);
-        let (encoded, cargo) = mm::gather(|| wire::encode(&argument, &mut bytes));
+        let (encoded, cargo) = channel::gather(|| wire::encode(&argument, &mut bytes));
         encoded?;
         let cell = Cell::new(&self.engine, decode_one::<R>);
         let launch = recipe.launch(cell.clone(), 0, self.retries, cargo);
@@ -293,7 +298,9 @@ impl Pool {
     /// # Ok::<(), dragon::Error>(())
     /// ```
     pub fn workers(&self) -> Vec<WorkerInfo> {
-        lock(&self.engine.state).crew.infos(&self.engine.board, NodeId::LOCAL)
+        let here = lock(&self.engine.state).crew.infos(&self.engine.board, NodeId::new(self.home.node()));
+        let far = self.engine.sites.get().map(|sites| sites.infos());
+        here.into_iter().chain(far.into_iter().flatten()).collect()
     }
 
     /// Takes no further task; those that were submitted are finished. Returns at once. Idempotent.
@@ -327,19 +334,11 @@ impl Pool {
     /// # Errors
     /// None.
     pub fn terminate(&self, patience: Duration) -> Result<()> {
-        let mut state = lock(&self.engine.state);
-        state.phase = Phase::Ended;
-        let waiting = state.flights.clear();
-        drop(state);
-        for launch in waiting {
-            let error = cancelled(launch.thunk.name());
-            self.engine.deliver(launch, Outcome::Failed(error));
-        }
-        self.engine.board.stop();
-        self.engine.tasks.close();
-        self.engine.tasks.poke();
+        self.give_up(ErrorKind::Cancelled, "");
+        self.tell_sites(op::STOP);
         if !self.wait_for_workers(Deadline::after(patience)) {
             lock(&self.engine.state).crew.kill();
+            self.tell_sites(op::KILL);
             self.wait_for_workers(Deadline::Never);
         }
         self.engine.results.poke();
@@ -355,8 +354,32 @@ impl Pool {
         self.terminate(Duration::ZERO)
     }
 
+    /// Ends all tasks that have not been answered, and lets no worker of this node begin another.
+    fn give_up(&self, kind: ErrorKind, why: &str) {
+        let mut state = lock(&self.engine.state);
+        state.phase = Phase::Ended;
+        let waiting = state.flights.clear();
+        drop(state);
+        for launch in waiting {
+            let error = match why {
+                "" => cancelled(launch.thunk.name()),
+                why => Error::new(kind, format!("task `{}` was given up: {why}", launch.thunk.name())),
+            };
+            self.engine.deliver(launch, Outcome::Failed(error));
+        }
+        self.engine.board.stop();
+        self.engine.tasks.close();
+        self.engine.tasks.poke();
+    }
+
+    fn tell_sites(&self, op: u32) {
+        if let Some(sites) = self.engine.sites.get() {
+            sites.tell_all(op, &[]);
+        }
+    }
+
     fn wait_for_workers(&self, deadline: Deadline) -> bool {
-        self.engine.wait_for(deadline, &|| lock(&self.engine.state).crew.alive() == 0)
+        self.engine.wait_for(deadline, &|| self.engine.is_deserted())
     }
 }
 
@@ -375,6 +398,6 @@ impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let state = lock(&self.engine.state);
         let (phase, alive, waiting) = (state.phase, state.crew.alive(), state.flights.in_flight());
-        write!(f, "Pool({alive} of {} workers, {waiting} tasks on their way, {phase:?})", self.workers)
+        write!(f, "Pool({alive} workers here, {} in all, {waiting} tasks on their way, {phase:?})", self.workers)
     }
 }

@@ -2,8 +2,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::error::Error;
+use super::message::{ResultHead, Status};
+use crate::channel::Payload;
+use crate::error::{Error, ErrorKind};
 use crate::prim::{AtomicBool, AtomicUsize, Ordering};
+use crate::task::{Failure, Thunk};
 use crate::wire::{self, Message};
 
 /// What became of one part of a job.
@@ -21,6 +24,44 @@ pub(super) type Callback = Box<dyn FnOnce() + Send>;
 pub(super) trait Sink: Send + Sync {
     /// Takes a part. What it returns is run on the callback thread.
     fn part(self: Arc<Self>, part: u32, outcome: Outcome<'_>) -> Option<Callback>;
+
+    /// Takes a part as its worker sent it: a message with its head.
+    fn answered(
+        self: Arc<Self>,
+        part: u32,
+        status: Status,
+        message: Payload<'_>,
+        thunk: &'static Thunk,
+    ) -> Option<Callback> {
+        self.part(part, Outcome::read(status, &message[size_of::<ResultHead>()..], thunk))
+    }
+}
+
+impl<'a> Outcome<'a> {
+    /// What an answer means.
+    pub(super) fn read(status: Status, rest: &'a [u8], thunk: &Thunk) -> Outcome<'a> {
+        Outcome::Failed(match status {
+            Status::DONE => return Outcome::Done(rest),
+            Status::FAILED => failed(rest, thunk.name()),
+            Status::SKIPPED => cancelled(thunk.name()),
+            _ => {
+                let kind = if status == Status::NO_ROOM { ErrorKind::OutOfMemory } else { ErrorKind::WrongBuild };
+                Error::new(kind, format!("task `{}`: {}", thunk.name(), String::from_utf8_lossy(rest)))
+            }
+        })
+    }
+}
+
+fn failed(encoded: &[u8], name: &str) -> Error {
+    match wire::decode::<Failure>(encoded) {
+        Ok(failure) => Error::from_failure(&failure, &format!("task `{name}`")),
+        Err(error) => error.into(),
+    }
+}
+
+/// The error of a task that was given up.
+pub(super) fn cancelled(name: &str) -> Error {
+    Error::new(ErrorKind::Cancelled, format!("task `{name}` was cancelled before it finished"))
 }
 
 /// Locks, whatever happened to the thread that held the lock: what it guards here is whole between statements.

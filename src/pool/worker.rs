@@ -2,22 +2,20 @@
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::board::Board;
 use super::message::{ContextRef, ResultHead, Status, TaskHead, Ticket, split};
+use crate::channel;
 use crate::channel::{Channel, ChannelError, Letter, Payload};
 use crate::id::ObjectId;
-use crate::mm;
 use crate::mm::{Block, Memory, MemoryConfig, Object};
 use crate::runtime;
+use crate::runtime::Core;
 use crate::services;
-use crate::task::{self, Failure, FnRef, Scope, Thunk};
+use crate::task::{self, Failure, Scope, Thunk};
 use crate::time::Deadline;
 use crate::wait::Patience;
 use crate::wire;
@@ -37,6 +35,8 @@ pub(super) struct Assignment {
     pub(super) tasks_per_worker: u64,
     /// A function to run first: its name, and where in shared memory its argument stands.
     pub(super) initializer: Option<(Vec<u8>, [u8; 24])>,
+    /// For a pool of another node.
+    pub(super) far: bool,
     pub(super) memory: MemoryConfig,
 }
 
@@ -59,6 +59,7 @@ pub(super) fn serve(argument: &[u8]) {
 }
 
 struct Worker {
+    core: Arc<Core>,
     memory: Arc<Memory>,
     board: Board,
     tasks: Channel,
@@ -83,13 +84,14 @@ impl Worker {
         let assignment: Assignment = wire::decode(told).map_err(|e| e.to_string())?;
         let file = birth.descriptors.into_iter().next().ok_or("it was handed no memory")?;
         let memory = Memory::attach(file, me).map_err(|e| e.to_string())?;
-        runtime::adopt(memory.clone(), assignment.memory.clone());
+        let core = runtime::adopt(memory.clone(), assignment.memory.clone()).clone();
         let text = |e: &dyn std::fmt::Display| e.to_string();
         Ok(Worker {
             board: Board::open(&memory, assignment.board, assignment.workers, assignment.flights)
                 .map_err(|e| text(&e))?,
             tasks: Channel::open(&memory, assignment.tasks).map_err(|e| text(&e))?,
             results: Channel::open(&memory, assignment.results).map_err(|e| text(&e))?,
+            core,
             memory,
             assignment,
             functions: HashMap::new(),
@@ -164,7 +166,7 @@ impl Worker {
         let mut output = std::mem::take(&mut self.output);
         output.clear();
         // What its result holds handles of lives on until the answer holds it.
-        let (called, cargo) = mm::gather(|| self.call(head, body, &mut output));
+        let (called, cargo) = channel::gather(|| self.call(head, body, &mut output));
         let status = match called {
             Ok(Ok(())) => Status::DONE,
             Ok(Err(failure)) => {
@@ -178,6 +180,11 @@ impl Worker {
                 Status::REFUSED
             }
         };
+        if self.assignment.far && !cargo.is_empty() {
+            // Nobody holds it on the way to the other node.
+            let here = self.core.place().node();
+            cargo.iter().for_each(|object| self.core.linger((here, object.id()), object.clone()));
+        }
         mark!("pool.worker.ran");
         self.answer_with(head.ticket, status, &output, &cargo);
         output.shrink_to(1 << 20);
@@ -204,7 +211,7 @@ impl Worker {
             return Ok(thunk);
         }
         let bytes = self.board.entry(at).ok_or("its function is not on the pool's board")?;
-        let thunk = find_function(&bytes)?;
+        let thunk = task::find_in_full(&bytes)?;
         self.functions.insert(at, thunk);
         Ok(thunk)
     }
@@ -230,7 +237,7 @@ impl Worker {
 
     fn initialize(&mut self) -> Result<(), String> {
         let Some((name, handle)) = &self.assignment.initializer else { return Ok(()) };
-        let thunk = find_function(name)?;
+        let thunk = task::find_in_full(name)?;
         let input = self.memory.bytes(bytemuck::pod_read_unaligned(handle)).map_err(|e| e.to_string())?;
         thunk.call(&mut Scope::new(input, &mut Vec::new())).map_err(|failure| failure.to_string())
     }
@@ -255,7 +262,7 @@ impl Worker {
     }
 
     fn send(&self, ticket: Ticket, status: Status, body: &[u8], cargo: &[Object]) -> Result<u64, ChannelError> {
-        let head = ResultHead { ticket, status };
+        let head = ResultHead::new(ticket, status);
         let len = size_of::<ResultHead>() + body.len();
         let fill = |space: &mut [u8]| {
             let (front, rest) = space.split_at_mut(size_of::<ResultHead>());
@@ -267,25 +274,6 @@ impl Worker {
             _ => self.results.post(&mut Letter::new(len, cargo, fill), Deadline::Never),
         }
     }
-}
-
-/// A function as bytes: its name, and the file of its image where that is not the program itself.
-pub(super) fn name_function(thunk: &'static Thunk) -> crate::error::Result<Vec<u8>> {
-    let name = task::reference(thunk)?;
-    let mut bytes = bytemuck::bytes_of(&name).to_vec();
-    if let Some(path) = task::image_path(&name) {
-        bytes.extend_from_slice(path.as_os_str().as_bytes());
-    }
-    Ok(bytes)
-}
-
-/// The function behind such bytes, loaded if it has to be.
-fn find_function(bytes: &[u8]) -> Result<&'static Thunk, String> {
-    let (name, path) = split::<FnRef>(bytes).ok_or("its function's name is cut short")?;
-    if !path.is_empty() {
-        task::load(&name, Path::new(OsStr::from_bytes(path))).map_err(|e| e.to_string())?;
-    }
-    task::resolve(&name).map_err(|e| e.to_string())
 }
 
 /// So many contexts a worker remembers.

@@ -9,9 +9,9 @@ use crate::channel::{Chain, Channel};
 use crate::codec::{Codec, Postcard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::names;
-use crate::names::NameError;
 use crate::runtime;
-use crate::runtime::NodeId;
+use crate::runtime::{Core, NodeId};
+use crate::services::NewQueue;
 
 /// Bytes in a slot where messages are of different lengths: two cache lines with their heads.
 const INLINE: usize = 112;
@@ -34,7 +34,7 @@ pub struct QueueBuilder<T, C = Postcard> {
     inline: Option<usize>,
     memory_limit: Option<u64>,
     name: Option<String>,
-    node: NodeId,
+    node: Option<NodeId>,
     joinable: bool,
     types: PhantomData<fn(T, C) -> T>,
 }
@@ -46,7 +46,7 @@ impl<T, C: Codec<T>> QueueBuilder<T, C> {
             inline: None,
             memory_limit: None,
             name: None,
-            node: NodeId::LOCAL,
+            node: None,
             joinable: false,
             types: PhantomData,
         }
@@ -80,7 +80,7 @@ impl<T, C: Codec<T>> QueueBuilder<T, C> {
 
     /// The node whose memory it shall be in. Default: this process's.
     pub fn node(mut self, node: NodeId) -> Self {
-        self.node = node;
+        self.node = Some(node);
         self
     }
 
@@ -108,10 +108,11 @@ impl<T, C: Codec<T>> QueueBuilder<T, C> {
         if self.memory_limit.is_some_and(|limit| limit < 64 << 10) {
             return refused("a `memory_limit` below 64 KiB leaves no room for a message".into());
         }
-        if self.node != NodeId::LOCAL {
-            return refused(format!("there is no {}", self.node));
-        }
         let core = runtime::current()?;
+        if let Some(node) = self.node.filter(|node| node.number() != core.place().node()) {
+            let body = self.make_far(&core, node)?;
+            return Ok(Queue { body, core, types: PhantomData });
+        }
         let (memory, inline) = (core.memory(), self.inline_bytes());
         let label = label::<T, C>();
         let body = match self.capacity {
@@ -122,9 +123,26 @@ impl<T, C: Codec<T>> QueueBuilder<T, C> {
             }
         };
         if let Some(name) = &self.name {
-            names::give(memory, name, body.object().id()).map_err(not_named)?;
+            names::give(memory, name, body.id())?;
+            if let Some(names) = core.names()? {
+                names.give(name, body.id())?;
+            }
         }
         Ok(Queue { body, core, types: PhantomData })
+    }
+
+    fn make_far(&self, core: &Core, node: NodeId) -> Result<Body> {
+        let none = || Error::new(ErrorKind::InvalidArgument, format!("there is no {node}"));
+        let mesh = core.mesh()?.filter(|_| node.number() < core.place().nodes()).ok_or_else(none)?;
+        let new = NewQueue {
+            capacity: self.capacity,
+            inline: self.inline_bytes(),
+            limit: self.memory_limit.unwrap_or(u64::MAX),
+            label: label::<T, C>(),
+            joinable: self.joinable,
+            name: self.name.clone(),
+        };
+        Ok(Body::make_far(mesh, node.number(), &new)?)
     }
 
     fn inline_bytes(&self) -> usize {
@@ -132,17 +150,6 @@ impl<T, C: Codec<T>> QueueBuilder<T, C> {
         let fitting = C::width().filter(|width| *width <= most);
         self.inline.or(fitting).unwrap_or(INLINE)
     }
-}
-
-fn not_named(error: NameError) -> Error {
-    let kind = match &error {
-        NameError::Length { .. } => ErrorKind::InvalidArgument,
-        NameError::Taken { .. } => ErrorKind::Exists,
-        NameError::TooMany => ErrorKind::ResourceLimit,
-        NameError::Stopped => ErrorKind::TimedOut,
-        NameError::Memory(_) => ErrorKind::OutOfMemory,
-    };
-    Error::with_source(kind, "", error)
 }
 
 impl<T, C> std::fmt::Debug for QueueBuilder<T, C> {

@@ -3,6 +3,7 @@
 use std::any::type_name;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
@@ -11,13 +12,14 @@ use super::body::Body;
 use crate::channel::ChannelError;
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::ObjectId;
+use crate::id::{NodeNumber, ObjectId};
 use crate::mm;
 use crate::mm::MemError;
 use crate::names;
 use crate::runtime;
 use crate::runtime::Core;
 use crate::select::{Door, Ready, Source};
+use crate::time::Deadline;
 
 /// What a queue is for, as a number that is the same in all processes of a build: its messages' type and codec.
 pub(super) fn label<T, C>() -> u64 {
@@ -25,12 +27,33 @@ pub(super) fn label<T, C>() -> u64 {
     rapidhash::v3::rapidhash_v3(name.as_bytes()) | 1
 }
 
+/// Between two looks for a name that nobody has given yet.
+const AGAIN: Duration = Duration::from_millis(2);
+
+/// Opens the queue of this name as soon as there is one.
+pub(super) fn open_by<T, C: Codec<T>>(name: &str, deadline: Deadline) -> Result<Queue<T, C>> {
+    loop {
+        match open(name) {
+            Err(error) if error.kind() == ErrorKind::NotFound && !deadline.passed() => {
+                // Nobody can say when a name will be given: it is somebody else's program.
+                std::thread::park_timeout(AGAIN.min(deadline.left().unwrap_or(AGAIN)));
+            }
+            opened => return opened,
+        }
+    }
+}
+
 /// Opens the queue of this name.
 pub(super) fn open<T, C: Codec<T>>(name: &str) -> Result<Queue<T, C>> {
     let core = runtime::current()?;
-    let none = || Error::new(ErrorKind::NotFound, format!("nothing on this node has the name `{name}`"));
-    let id = names::find(core.memory(), name).ok_or_else(none)?;
-    match open_as(core, id) {
+    let none = || Error::new(ErrorKind::NotFound, format!("nothing has the name `{name}`"));
+    let here = names::find(core.memory(), name).map(|id| (core.place().node(), id));
+    let (home, id) = match (here, core.names()?) {
+        (Some(found), _) => found,
+        (None, Some(names)) => names.find(name)?.ok_or_else(none)?,
+        (None, None) => return Err(none()),
+    };
+    match open_as(core.clone(), home, id) {
         // It went between the two looks.
         Err(error) if error.kind() == ErrorKind::NotFound => Err(none()),
         Err(error) if error.kind() == ErrorKind::WrongType => {
@@ -40,17 +63,20 @@ pub(super) fn open<T, C: Codec<T>>(name: &str) -> Result<Queue<T, C>> {
     }
 }
 
-fn open_as<T, C: Codec<T>>(core: Arc<Core>, id: ObjectId) -> Result<Queue<T, C>> {
+fn open_as<T, C: Codec<T>>(core: Arc<Core>, home: NodeNumber, id: ObjectId) -> Result<Queue<T, C>> {
     let wrong = |what: &str| {
         let (messages, codec) = (type_name::<T>(), type_name::<C>());
         let text = format!("{what}, not a queue of `{messages}` in codec `{codec}`");
         Error::new(ErrorKind::WrongType, text)
     };
-    let body = match Body::open(core.memory(), id) {
-        Ok(body) => body,
-        Err(ChannelError::Memory(MemError::WrongKind { .. })) => return Err(wrong("it is something else")),
-        Err(error) => return Err(error.into()),
+    let opened = match core.mesh()? {
+        Some(mesh) if home != core.place().node() => Body::open_far(mesh, home, id).map_err(Error::from),
+        _ => Body::open(core.memory(), id).map_err(|error| match error {
+            ChannelError::Memory(MemError::WrongKind { .. }) => wrong("it is something else"),
+            other => other.into(),
+        }),
     };
+    let body = opened?;
     match body.label() {
         0 => Err(wrong("it is a channel")),
         found if found == label::<T, C>() => Ok(Queue { body, core, types: PhantomData }),
@@ -69,16 +95,23 @@ impl<T, C> Serialize for Queue<T, C> {
         if self.core.is_closed() {
             return Err(ser::Error::custom("the runtime of this queue has been finalized"));
         }
-        mm::note(self.body.object());
-        self.body.object().id().serialize(serializer)
+        match (&self.body, self.body.object()) {
+            (_, Some(object)) => mm::note(object),
+            // Its home must not hear that this process lets go of it before it hears that another holds it.
+            (body, None) => {
+                let home = body.home().unwrap_or(self.core.place().node());
+                self.core.linger((home, body.id()), body.clone());
+            }
+        }
+        (self.body.home().unwrap_or(self.core.place().node()), self.body.id()).serialize(serializer)
     }
 }
 
 impl<'de, T, C: Codec<T>> Deserialize<'de> for Queue<T, C> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Queue<T, C>, D::Error> {
-        let id = ObjectId::deserialize(deserializer)?;
+        let (home, id) = <(NodeNumber, ObjectId)>::deserialize(deserializer)?;
         let core = runtime::current().map_err(de::Error::custom)?;
-        open_as(core, id).map_err(de::Error::custom)
+        open_as(core, home, id).map_err(de::Error::custom)
     }
 }
 
@@ -96,7 +129,7 @@ impl<T: 'static, C: Codec<T>> Ready for Queue<T, C> {
 
 impl<T, C> std::fmt::Debug for Queue<T, C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let id = self.body.object().id();
+        let id = self.body.id();
         write!(f, "Queue<{}>({}.{}, {} messages", type_name::<T>(), id.index, id.generation, self.body.len())?;
         match self.body.capacity() {
             Some(capacity) => write!(f, " of {capacity})"),

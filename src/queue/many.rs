@@ -60,7 +60,8 @@ impl<T, C: Codec<T>> Queue<T, C> {
 
     /// Puts all of a group, waiting for room. How many were put, and why the next one was not.
     fn put_group(&self, group: &[T]) -> (usize, Result<()>) {
-        let fits = |message: &&T| C::length(message).is_some_and(|len| len <= self.body.inline());
+        let inline = self.body.inline();
+        let fits = |message: &&T| inline.zip(C::length(message)).is_some_and(|(inline, len)| len <= inline);
         let mut put = 0;
         while put < group.len() {
             let left = &group[put..];
@@ -137,7 +138,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
         let received = self.body.receive_run(wanted, take);
         let error = match (undecoded, received.error) {
             (Some(undecoded), _) => self.undecodable(undecoded),
-            (None, Some(error)) => self.refused(error),
+            (None, Some(error)) => self.refused(error.into()),
             (None, None) => return Ok(()),
         };
         Err(GetManyError::new(error, std::mem::take(taken)))

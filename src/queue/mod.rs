@@ -16,11 +16,10 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::body::Body;
-use crate::channel::ChannelError;
+use self::body::{Body, Refused};
+use crate::channel;
 use crate::codec::{Codec, Postcard, Undecoded};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mm;
 use crate::names;
 use crate::runtime::{Core, NodeId};
 use crate::time::Deadline;
@@ -112,6 +111,14 @@ impl<T: Message> Queue<T> {
         Self::open_with(name)
     }
 
+    /// [`open`](Queue::open), waiting at most this long until somebody has given the name: another rank may be about to.
+    ///
+    /// # Errors
+    /// As [`open`](Queue::open).
+    pub fn open_timeout(name: &str, patience: Duration) -> Result<Queue<T>> {
+        handle::open_by(name, Deadline::after(patience))
+    }
+
     /// Settings for a queue.
     pub fn builder() -> QueueBuilder<T> {
         Self::builder_with()
@@ -192,11 +199,15 @@ impl<T, C: Codec<T>> Queue<T, C> {
 
     fn send_encoded(&self, message: &T, deadline: Deadline) -> Result<()> {
         with_scratch(|bytes| {
-            let (encoded, cargo) = mm::gather(|| C::encode(message, bytes));
+            let (encoded, cargo) = channel::gather(|| C::encode(message, bytes));
             encoded.map_err(|why| {
                 let text = format!("a message for {} cannot be written as bytes", self.name());
                 Error::with_source(ErrorKind::Codec, text, why)
             })?;
+            if self.body.home().is_some() && !cargo.is_empty() {
+                let here = self.core.place().node();
+                cargo.iter().for_each(|object| self.core.linger((here, object.id()), object.clone()));
+            }
             let sent = self.body.send(bytes.len(), &cargo, deadline, |space| space.copy_from_slice(bytes));
             sent.map_err(|error| self.refused(error))
         })
@@ -254,7 +265,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     }
 
     #[cold]
-    fn refused(&self, error: ChannelError) -> Error {
+    fn refused(&self, error: Refused) -> Error {
         // What a caller may meet in a loop costs no look around for its text.
         if error.is_timeout() {
             return error.into();
@@ -267,9 +278,10 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// once if the queue is closed and empty.
     ///
     /// # Errors
-    /// None at present.
+    /// [`NodeLost`](ErrorKind::NodeLost) if its node is.
     pub fn poll(&self, patience: Duration) -> Result<bool> {
-        Ok(self.body.wait_ready(Deadline::after(patience)) && !self.is_empty())
+        let ready = self.body.wait_ready(Deadline::after(patience)).map_err(|error| self.refused(error))?;
+        Ok(ready && !self.is_empty())
     }
 
     /// Of a [joinable](QueueBuilder::joinable) queue: says that a message which was taken out has been dealt with.
@@ -281,7 +293,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the queue is not joinable, or every message that was taken out
     /// is done already.
     pub fn task_done(&self) -> Result<()> {
-        match self.body.declare_done() {
+        match self.body.declare_done().map_err(|error| self.refused(error))? {
             Some(true) => Ok(()),
             Some(false) => Err(Error::new(
                 ErrorKind::InvalidArgument,
@@ -319,7 +331,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     }
 
     fn join_by(&self, deadline: Deadline) -> Result<()> {
-        Ok(self.body.wait_done(deadline).ok_or_else(|| self.not_joinable())??)
+        self.body.wait_done(deadline).map_err(|error| self.refused(error))?.ok_or_else(|| self.not_joinable())
     }
 
     fn not_joinable(&self) -> Error {
@@ -330,7 +342,9 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// Lets nobody put any more: producers that wait are told so at once. Consumers get what is there, and then
     /// [`Closed`](ErrorKind::Closed). Idempotent.
     pub fn close(&self) {
-        self.body.close();
+        if let Err(error) = self.body.close() {
+            tracing::warn!(queue = self.name(), error = %self.refused(error), "a queue cannot be closed");
+        }
     }
 
     /// Whether somebody closed it.
@@ -360,12 +374,15 @@ impl<T, C: Codec<T>> Queue<T, C> {
 
     /// The node whose memory it is in.
     pub fn node(&self) -> NodeId {
-        NodeId::LOCAL
+        NodeId::new(self.body.home().unwrap_or(self.core.place().node()))
     }
 
     /// What to call it in a text.
     fn name(&self) -> String {
-        let id = self.body.object().id();
+        let id = self.body.id();
+        if let Some(home) = self.body.home() {
+            return format!("queue {}.{} of node {home}", id.index, id.generation);
+        }
         match names::of(self.core.memory(), id) {
             Some(name) => format!("queue `{name}`"),
             None => format!("queue {}.{}", id.index, id.generation),

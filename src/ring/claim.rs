@@ -1,5 +1,6 @@
 //! Writing: claim the slot at `tail`, fill it, publish it. Proof in the parent module, points 1, 2, 4.
 
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use super::{
@@ -45,7 +46,7 @@ impl<S: Store> Ring<S> {
                     );
                     if swapped.is_ok() {
                         mark!("ring.write.claimed");
-                        return Some(Writing { ring: self, position, published: false });
+                        return Some(Writing { ring: self, position });
                     }
                 }
                 Look::Full => return None,
@@ -132,11 +133,11 @@ impl<S: Store> Ring<S> {
 pub(crate) struct Writing<'a, S: Store> {
     ring: &'a Ring<S>,
     position: u64,
-    published: bool,
 }
 
 impl<S: Store> Writing<'_, S> {
     /// The position this message will have.
+    #[inline]
     pub(crate) fn position(&self) -> u64 {
         self.position
     }
@@ -149,17 +150,17 @@ impl<S: Store> Writing<'_, S> {
 
     /// Makes the message visible. Afterwards somebody who sleeps should be told.
     #[inline]
-    pub(crate) fn publish(mut self) -> u64 {
+    pub(crate) fn publish(self) -> u64 {
+        let published = ManuallyDrop::new(self);
         mark!("ring.write.written");
-        self.seal(0);
+        published.seal(0);
         mark!("ring.write.published");
-        self.ring.pass_tail(self.position);
-        self.position
+        published.ring.pass_tail(published.position);
+        published.position
     }
 
     #[inline]
-    pub(super) fn seal(&mut self, low: u16) {
-        self.published = true;
+    pub(super) fn seal(&self, low: u16) {
         // SeqCst: pairs with the load in `look_to_read`. Release for the bytes; and one order with the sleepers'
         // count, which the publisher loads next (wait/README.md). Hence a swap, not a store.
         let seal = self.ring.store.seal(self.ring.slot(self.position));
@@ -168,10 +169,9 @@ impl<S: Store> Writing<'_, S> {
 }
 
 impl<S: Store> Drop for Writing<'_, S> {
+    #[cold]
     fn drop(&mut self) {
-        if !self.published {
-            self.seal(VOID);
-            self.ring.pass_tail(self.position);
-        }
+        self.seal(VOID);
+        self.ring.pass_tail(self.position);
     }
 }

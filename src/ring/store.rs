@@ -17,6 +17,8 @@ pub(crate) trait Store {
     fn body(&self, slot: usize) -> NonNull<u8>;
     /// Tells the processor that this slot is going to be written.
     fn soon_written(&self, _slot: usize) {}
+    /// Tells the processor that this slot is going to be read.
+    fn soon_read(&self, _slot: usize) {}
 }
 
 /// Lines of a slot that are fetched ahead; longer ones the processor recognises by itself.
@@ -118,6 +120,16 @@ impl Store for Mapped {
                 let at = self.slot(slot).add(line * LINE).as_ptr();
                 std::arch::asm!("prefetchw byte ptr [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
             }
+        }
+    }
+
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[inline(always)]
+    fn soon_read(&self, slot: usize) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        for line in 0..FETCHED_AHEAD.min(self.geometry.stride() / LINE) {
+            // SAFETY: within the slot; and a prefetch touches nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.slot(slot).add(line * LINE).as_ptr().cast()) };
         }
     }
 }

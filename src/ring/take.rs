@@ -9,6 +9,9 @@ use super::{
 use crate::id::ProcId;
 use crate::prim::Ordering;
 
+/// How far ahead of its reading a slot is fetched.
+const AHEAD: u64 = 4;
+
 /// What a look at one position tells a reader.
 pub(super) enum Look {
     /// Published and not claimed; and whether it is void.
@@ -51,7 +54,7 @@ impl<S: Store> Ring<S> {
                     );
                     if swapped.is_ok() {
                         mark!("ring.read.claimed");
-                        return Some(Reading { ring: self, head, void, freed: false });
+                        return Some(Reading { ring: self, head, void });
                     }
                 }
                 Look::Empty => return None,
@@ -103,6 +106,8 @@ impl<S: Store> Ring<S> {
             behind if behind < 0 => return Look::Empty,
             _ => return Look::Passed,
         }
+        // There is a message, so there may be more.
+        self.store.soon_read(self.slot(position + AHEAD));
         // Relaxed: the compare-and-swap that follows looks again; and for `Passed`, that `unstick` changed the
         // word back is seen by the version of `head`.
         let done = Word::from(self.store.reader(slot).load(Ordering::Relaxed));
@@ -123,7 +128,6 @@ pub(crate) struct Reading<'a, S: Store> {
     ring: &'a Ring<S>,
     head: Word,
     void: bool,
-    freed: bool,
 }
 
 impl<S: Store> Reading<'_, S> {
@@ -153,16 +157,12 @@ impl<S: Store> Reading<'_, S> {
 
     /// Gives the slot to the writers. Afterwards one who sleeps should be told.
     #[inline]
-    pub(crate) fn free(mut self) {
-        mark!("ring.read.taken");
-        self.done();
-        mark!("ring.read.freed");
-        self.ring.pass_head(self.head);
+    pub(crate) fn free(self) {
+        drop(self);
     }
 
     #[inline]
-    pub(super) fn done(&mut self) {
-        self.freed = true;
+    pub(super) fn done(&self) {
         let reader = self.ring.store.reader(self.ring.slot(self.position()));
         // SeqCst: pairs with the load in `look_to_write`. Release, so that the next writer's bytes come after my
         // reads; and one order with the sleepers' count, which I load next (wait/README.md). Hence a swap.
@@ -171,10 +171,11 @@ impl<S: Store> Reading<'_, S> {
 }
 
 impl<S: Store> Drop for Reading<'_, S> {
+    #[inline]
     fn drop(&mut self) {
-        if !self.freed {
-            self.done();
-            self.ring.pass_head(self.head);
-        }
+        mark!("ring.read.taken");
+        self.done();
+        mark!("ring.read.freed");
+        self.ring.pass_head(self.head);
     }
 }

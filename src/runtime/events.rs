@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use super::NodeId;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
 /// How many events a stream holds for a reader that does not come.
@@ -14,6 +15,22 @@ const BACKLOG: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
+    /// A rank of the job ended without [`finalize`](crate::Runtime::finalize).
+    RankLost {
+        /// Which one.
+        rank: usize,
+        /// Where it was.
+        node: NodeId,
+        /// How, in words.
+        how: String,
+    },
+    /// A node of the job has ended, or cannot be reached for so long that it is given up.
+    NodeLost {
+        /// Which one.
+        node: NodeId,
+        /// Why it is given up.
+        how: String,
+    },
     /// A worker process ended that should not have.
     WorkerLost {
         /// Its process id.

@@ -6,25 +6,35 @@
 mod config;
 mod core;
 mod events;
+mod lingering;
+mod place;
+mod start;
 mod stats;
 
 pub use config::Builder;
 pub use events::{Event, Events};
 pub use stats::{MemoryStats, ObjectKind, ObjectStats, ProcessPhase, ProcessStats, Stats};
 
-pub(crate) use self::core::{Core, adopt, current};
+pub(crate) use self::core::{Core, adopt, current, host_name};
 
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::id::NodeNumber;
 
 /// Which node of the job: a group of processes that share memory. Counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(u32);
 
 impl NodeId {
-    /// The node of this process.
-    pub(crate) const LOCAL: NodeId = NodeId(0);
+    pub(crate) fn new(number: NodeNumber) -> NodeId {
+        NodeId(number)
+    }
+
+    /// Its number among the nodes of the job.
+    pub fn number(self) -> u32 {
+        self.0
+    }
 }
 
 impl std::fmt::Display for NodeId {
@@ -91,35 +101,38 @@ pub fn builder() -> Builder {
 /// Those of [`init`] and of `body`.
 pub fn run<R>(body: impl FnOnce(&Runtime) -> Result<R>) -> Result<Option<R>> {
     let runtime = init()?;
-    let value = body(&runtime)?;
-    runtime.finalize()?;
-    Ok(Some(value))
+    let value = runtime.is_leader().then(|| body(&runtime)).transpose();
+    // Also without a value: the others wait here for the leader.
+    let farewell = runtime.finalize();
+    let value = value?;
+    farewell?;
+    Ok(value)
 }
 
 impl Runtime {
     /// This process's rank in its job, from 0.
     pub fn rank(&self) -> usize {
-        0
+        self.core.place().rank as usize
     }
 
     /// How many ranks the job has.
     pub fn size(&self) -> usize {
-        1
+        self.core.place().size()
     }
 
     /// This process's rank among those of its node.
     pub fn local_rank(&self) -> usize {
-        0
+        self.core.place().local_rank as usize
     }
 
     /// The node this process runs on.
     pub fn node(&self) -> NodeId {
-        NodeId(0)
+        NodeId(self.core.place().node())
     }
 
     /// All nodes of the job.
     pub fn nodes(&self) -> Vec<NodeId> {
-        vec![NodeId(0)]
+        (0..self.core.place().nodes()).map(NodeId).collect()
     }
 
     /// The rank that leads the job.
@@ -172,17 +185,17 @@ impl Runtime {
         self.core.stats()
     }
 
-    /// Ends the runtime now, whoever still holds on to it: kills and reaps the workers that are left and
-    /// takes back what they held. Pools made with it answer
-    /// [`NotInitialized`](crate::ErrorKind::NotInitialized) from then on; a later [`init`] starts anew.
+    /// Ends the runtime now, whoever still holds on to it: waits until all ranks of the job have called it, then kills
+    /// and reaps the workers that are left and takes back what they held. Pools made with it answer
+    /// [`NotInitialized`](crate::ErrorKind::NotInitialized) from then on; in a job of one rank a later [`init`] starts anew.
     ///
-    /// Dropping the last hold does the same.
+    /// Dropping the last hold does the same and logs what this returns. A rank that ends in any other way is not waited for,
+    /// nor does one wait that drops its hold because it panics.
     ///
     /// # Errors
-    /// None in a world of one rank.
+    /// [`NodeLost`](crate::ErrorKind::NodeLost) if ranks ended before, in another way; the text names them.
     pub fn finalize(self) -> Result<()> {
-        self.core.shut_down();
-        Ok(())
+        self.core.shut_down()
     }
 }
 

@@ -162,7 +162,7 @@ impl Stats {
 
 fn processes(view: &View, sights: &[Sight]) -> Vec<ProcessStats> {
     let entries = view.processes();
-    let known = entries.iter().filter(|entry| entry.pid != 0);
+    let known = entries.iter().filter(|entry| entry.pid != 0 && entry.guest().is_none());
     let stats = known.map(|entry| {
         let parent = entries.iter().find(|other| other.id == entry.parent);
         let phase = match entry.state {
@@ -230,6 +230,6 @@ fn latch_kind(kind: Kind) -> Option<ObjectKind> {
         Kind::Condvar => ObjectKind::Condvar,
         Kind::Value => ObjectKind::Value,
         Kind::Array => ObjectKind::Array,
-        Kind::Channel | Kind::Chain | Kind::MemoryPool | Kind::PoolBoard => return None,
+        Kind::Channel | Kind::Chain | Kind::MemoryPool | Kind::PoolBoard | Kind::Charter | Kind::Dict => return None,
     })
 }

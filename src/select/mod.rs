@@ -55,7 +55,7 @@ pub trait Ready {
 /// // Events, tasks and processes as well.
 /// let (stop, pool) = (dragon::sync::Event::new()?, dragon::Pool::new(1)?);
 /// let worker = dragon::ProcessWatch::of(pool.workers()[0].pid)?;
-/// let task = pool.submit(|stop: dragon::sync::Event| stop.set(), stop.clone())?;
+/// let task = pool.submit(|stop: dragon::sync::Event| stop.set().unwrap(), stop.clone())?;
 /// let [stopped, done, lost] = [selector.add(&stop), selector.add(&task.watch()), selector.add(&worker)];
 /// let first = selector.select()?;
 /// assert!(first == stopped || first == done && first != lost);

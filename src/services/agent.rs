@@ -36,6 +36,19 @@ pub(crate) struct ChildEnd {
     pub(crate) repairs: Repairs,
 }
 
+/// A process of this node that is not a child, and whose end must be noticed all the same: another rank.
+pub(crate) struct Watched {
+    /// Its place.
+    pub(crate) process: ProcId,
+    /// Becomes readable when it ends.
+    pub(crate) end: OwnedFd,
+    /// Called before what it held is repaired.
+    pub(crate) ended: Box<dyn FnOnce() + Send>,
+}
+
+/// Hears of processes of this node that have ended, before what they held is repaired. Must not wait.
+pub(crate) type Ended = Box<dyn Fn(ProcId, u32) + Send>;
+
 enum Command {
     Start { orders: Vec<Order>, reply: Sender<Result<Vec<Born>, ServiceError>> },
     Stop,
@@ -50,11 +63,11 @@ pub(crate) struct Agent {
 
 impl Agent {
     /// Starts the thread.
-    pub(crate) fn start(memory: Arc<Memory>) -> Result<Agent, ServiceError> {
+    pub(crate) fn start(memory: Arc<Memory>, watched: Vec<Watched>, tell: Ended) -> Result<Agent, ServiceError> {
         let bell = Arc::new(Bell::new().map_err(|e| ServiceError::spawn("the agent's bell (eventfd)", e))?);
         let (commands, orders) = unbounded();
-        let shell =
-            Shell { memory, commands: orders, bell: bell.clone(), living: Vec::new(), started: 0, orphans: Vec::new() };
+        let (living, orphans) = (Vec::new(), Vec::new());
+        let shell = Shell { memory, commands: orders, bell: bell.clone(), watched, living, started: 0, orphans, tell };
         let thread = thread::Builder::new()
             .name("dragon-agent".into())
             .spawn(move || shell.run())
@@ -95,10 +108,12 @@ struct Shell {
     memory: Arc<Memory>,
     commands: Receiver<Command>,
     bell: Arc<Bell>,
+    watched: Vec<Watched>,
     living: Vec<Living>,
     /// Children ever started.
     started: u64,
     orphans: Vec<(Orphan, OwnedFd)>,
+    tell: Ended,
 }
 
 impl Shell {
@@ -123,12 +138,13 @@ impl Shell {
         }
     }
 
-    /// Sleeps until something happens. The answer holds the bell, then the children, then the orphans.
+    /// Sleeps until something happens. The answer holds the bell, then who is watched, the children, the orphans.
     fn sleep(&self) -> io::Result<Vec<bool>> {
         let bell = std::iter::once(self.bell.as_fd());
+        let watched = self.watched.iter().map(|watched| watched.end.as_fd());
         let living = self.living.iter().map(|child| child.born.pidfd.as_fd());
         let orphans = self.orphans.iter().map(|(_, pidfd)| pidfd.as_fd());
-        sys::poll::readable(&bell.chain(living).chain(orphans).collect::<Vec<_>>())
+        sys::poll::readable(&bell.chain(watched).chain(living).chain(orphans).collect::<Vec<_>>())
     }
 
     fn start(&mut self, orders: Vec<Order>) -> Result<Vec<Born>, ServiceError> {
@@ -151,11 +167,17 @@ impl Shell {
     /// Looks at those whose descriptor was readable. Children started in this turn come behind them in
     /// the list and have no entry in `ready`.
     fn look_at(&mut self, ready: &[bool]) {
-        let (children, orphans) = ready[1..].split_at(ready.len() - 1 - self.orphans.len());
+        let (watched, rest) = ready[1..].split_at(self.watched.len());
+        let (children, orphans) = rest.split_at(rest.len() - self.orphans.len());
         let ended = |flags: &[bool]| (0..flags.len()).rev().filter(|&at| flags[at]).collect::<Vec<_>>();
         for at in ended(orphans) {
             let (orphan, _) = self.orphans.swap_remove(at);
             self.bury(orphan.process);
+        }
+        for at in ended(watched) {
+            let Watched { process, ended, .. } = self.watched.swap_remove(at);
+            ended();
+            self.bury(process);
         }
         for at in ended(children) {
             let child = self.living.remove(at);
@@ -175,12 +197,17 @@ impl Shell {
     /// Repairs what a dead process held and adopts its children.
     fn bury(&mut self, dead: ProcId) -> Repairs {
         for orphan in orphans_of(&self.memory, dead) {
+            // A rank that the dead had let in looks after itself, and is watched anyway.
+            let is_rank = self.watched.iter().any(|watched| watched.process == orphan.process);
+            if is_rank || orphan.process == self.memory.me() {
+                continue;
+            }
             match orphan.watch() {
                 Some(pidfd) => self.orphans.push((orphan, pidfd)),
                 None => drop(self.bury(orphan.process)),
             }
         }
-        recover(&self.memory, dead)
+        recover(&self.memory, dead, &*self.tell)
     }
 
     fn end_silently(&mut self, mut child: Living) {

@@ -9,6 +9,7 @@ use crate::latch;
 use crate::mm::{Memory, ProcessState};
 use crate::names;
 use crate::sys;
+use crate::table;
 
 /// A process that this one did not start and must look after all the same: its parent died before it.
 pub(super) struct Orphan {
@@ -29,23 +30,27 @@ impl Orphan {
 }
 
 /// Repairs everything in shared memory that named `dead`, wakes all who might wait for it, and frees its
-/// place. If `dead` was itself repairing after another death, that repair is taken over.
-pub(super) fn recover(memory: &Arc<Memory>, dead: ProcId) -> Repairs {
+/// place. If `dead` was itself repairing after another death, that repair is taken over. `tell` hears of each that is
+/// repaired, and which of those that had its place it was.
+pub(super) fn recover(memory: &Arc<Memory>, dead: ProcId, tell: &dyn Fn(ProcId, u32)) -> Repairs {
     if !memory.begin_recovery(dead) {
         return Repairs::default();
     }
     mark!("process.recovery.begun");
+    tell(dead, memory.incarnation(dead));
     // First: what the dead had open is known only as long as its objects are not released.
     latch::repair(memory, dead);
     mark!("process.recovery.unlatched");
     names::repair(memory, dead);
+    // Before its blocks are taken back: those that its tables name are the tables'.
+    table::repair(memory, dead);
     let repairs = channel::repair(memory, dead);
     mark!("process.recovery.repaired");
     memory.end_recovery(dead);
     mark!("process.recovery.over");
     latch::tell_of_end(memory);
     for left in memory.processes().into_iter().filter(|entry| entry.state == ProcessState::Dead) {
-        recover(memory, left.id);
+        recover(memory, left.id, tell);
     }
     repairs
 }

@@ -18,6 +18,7 @@ use crossbeam::channel::Sender;
 
 use super::ServiceError;
 use super::agent::ChildEnd;
+use crate::bootstrap::makes_a_rank;
 use crate::id::ProcId;
 use crate::mm::Memory;
 use crate::sys;
@@ -97,6 +98,12 @@ fn command(stdin: OwnedFd) -> Command {
     let mut command = Command::new("/proc/self/exe");
     if let Some(name) = std::env::args_os().next() {
         command.arg0(name);
+    }
+    for (name, _) in std::env::vars_os() {
+        // What makes a rank of this process must not make one of its children.
+        if name.to_str().is_some_and(makes_a_rank) {
+            command.env_remove(name);
+        }
     }
     command.env(birth::VARIABLE, sys::process::id().to_string()).stdin(stdin);
     command

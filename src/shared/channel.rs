@@ -8,18 +8,24 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use crate::channel::{self, ChannelError};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::ObjectId;
+use crate::id::{NodeNumber, ObjectId};
+use crate::mesh;
 use crate::mm;
 use crate::mm::Block;
-use crate::runtime::{self, Core};
+use crate::runtime::{self, Core, NodeId};
 use crate::select::{Door, Ready, Source};
+use crate::services::{FarQueue, WatchedQueue};
 use crate::time::Deadline;
 
-/// A bounded queue of byte messages between the processes of a node: any number may send and receive.
+/// A bounded queue of byte messages between the processes of a job: any number may send and receive.
 ///
 /// Short messages travel in the ring itself; longer ones in a block of shared memory that the receiver
 /// reads in place; a [`loan`](Channel::loan) is filled in place too and is never copied. Messages of one
 /// sender arrive in their order, each at one receiver.
+///
+/// **Other nodes.** The channel lies in the memory of the node that made it. A process of another node that has a handle
+/// uses it by calls to that node, in which the bytes are copied, those of a loan too; if the node is lost they
+/// fail with [`NodeLost`](ErrorKind::NodeLost).
 ///
 /// A handle is a value: clone it, or put it into the argument of a task, and it is the same channel
 /// there. A handle in a task or in a message of a [`Queue`](crate::Queue) counts until it has been taken out; one that
@@ -47,8 +53,15 @@ use crate::time::Deadline;
 /// ```
 #[derive(Clone)]
 pub struct Channel {
-    channel: channel::Channel,
+    body: Body,
     core: Arc<Core>,
+}
+
+#[derive(Clone)]
+enum Body {
+    Near(channel::Channel),
+    /// Its home is another node.
+    Far(Arc<WatchedQueue>),
 }
 
 impl Channel {
@@ -63,7 +76,7 @@ impl Channel {
             return Err(Error::new(ErrorKind::InvalidArgument, "a channel holds at least one message, not 0"));
         }
         let core = runtime::current()?;
-        Ok(Channel { channel: channel::Channel::create(core.memory(), capacity, inline)?, core })
+        Ok(Channel { body: Body::Near(channel::Channel::create(core.memory(), capacity, inline)?), core })
     }
 
     /// Sends a message, waiting for room.
@@ -91,8 +104,13 @@ impl Channel {
     }
 
     fn send_by(&self, message: &[u8], deadline: Deadline) -> Result<()> {
-        let position = self.channel.send(message, deadline)?;
-        self.channel.count_sent(position, message.len());
+        match &self.body {
+            Body::Near(channel) => {
+                let position = channel.send(message, deadline)?;
+                channel.count_sent(position, message.len());
+            }
+            Body::Far(far) => far.put(message.len(), deadline, |space| space.copy_from_slice(message))?,
+        }
         Ok(())
     }
 
@@ -112,7 +130,10 @@ impl Channel {
     /// # Errors
     /// [`OutOfMemory`](ErrorKind::OutOfMemory).
     pub fn loan(&self, length: usize) -> Result<Loan> {
-        Ok(Loan(self.channel.loan(length)?))
+        Ok(Loan(match &self.body {
+            Body::Near(channel) => channel.loan(length)?,
+            Body::Far(_) => self.core.memory().alloc(length)?,
+        }))
     }
 
     /// Sends what was loaned, waiting for room. The bytes stay where they are.
@@ -120,13 +141,18 @@ impl Channel {
     /// # Errors
     /// [`Closed`](ErrorKind::Closed), with the loan.
     pub fn send_loan(&self, loan: Loan) -> std::result::Result<(), (Error, Loan)> {
-        let length = loan.0.len();
-        match self.channel.send_block(loan.0, length, Deadline::Never) {
-            Ok(position) => {
-                self.channel.count_sent(position, length);
+        match &self.body {
+            Body::Near(channel) => {
+                let length = loan.0.len();
+                let sent = channel.send_block(loan.0, length, Deadline::Never);
+                let position = sent.map_err(|(error, block)| (error.into(), Loan(block)))?;
+                channel.count_sent(position, length);
                 Ok(())
             }
-            Err((error, block)) => Err((error.into(), Loan(block))),
+            Body::Far(far) => {
+                let sent = far.put(loan.len(), Deadline::Never, |space| space.copy_from_slice(&loan));
+                sent.map_err(|error| (error.into(), loan))
+            }
         }
     }
 
@@ -155,15 +181,22 @@ impl Channel {
     }
 
     fn recv_by(&self, deadline: Deadline) -> Result<Received> {
-        Ok(Received(self.channel.recv(deadline)?))
+        Ok(Received(match &self.body {
+            Body::Near(channel) => Message::Near(channel.recv(deadline)?),
+            Body::Far(far) => Message::Far(far.get(deadline)?),
+        }))
     }
 
     /// Waits at most this long until there is a message; whether there is. It may be another's before it is yours.
     ///
     /// # Errors
-    /// None of waiting itself.
+    /// None of waiting itself; [`NodeLost`](ErrorKind::NodeLost).
     pub fn poll(&self, patience: Duration) -> Result<bool> {
-        match self.channel.wait_readable(Deadline::after(patience)) {
+        let channel = match &self.body {
+            Body::Near(channel) => channel,
+            Body::Far(far) => return Ok(far.poll(Deadline::after(patience))? && far.len()? != 0),
+        };
+        match channel.wait_readable(Deadline::after(patience)) {
             Ok(()) => Ok(true),
             Err(ChannelError::TimedOut | ChannelError::Empty | ChannelError::Closed) => Ok(false),
             Err(error) => Err(error.into()),
@@ -174,62 +207,115 @@ impl Channel {
     /// yours.
     ///
     /// # Errors
-    /// None of waiting itself.
+    /// None of waiting itself; [`NodeLost`](ErrorKind::NodeLost).
     pub fn poll_send(&self, patience: Duration) -> Result<bool> {
-        match self.channel.wait_writable(Deadline::after(patience)) {
-            Ok(()) => Ok(!self.channel.is_closed()),
+        let channel = match &self.body {
+            Body::Near(channel) => channel,
+            Body::Far(far) => return Ok(far.poll_room(Deadline::after(patience))? && !far.is_closed()?),
+        };
+        match channel.wait_writable(Deadline::after(patience)) {
+            Ok(()) => Ok(!channel.is_closed()),
             Err(ChannelError::TimedOut | ChannelError::Full | ChannelError::Closed) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Whether it was closed.
+    /// Whether it was closed. One whose node is lost takes and gives nothing any more.
     pub fn is_closed(&self) -> bool {
-        self.channel.is_closed()
+        match &self.body {
+            Body::Near(channel) => channel.is_closed(),
+            Body::Far(far) => far.is_closed().unwrap_or(true),
+        }
     }
 
     /// Whether there is no room in it.
     pub fn is_full(&self) -> bool {
-        self.channel.is_full()
+        match &self.body {
+            Body::Near(channel) => channel.is_full(),
+            Body::Far(_) => self.len() >= self.capacity(),
+        }
+    }
+
+    /// The node whose memory it is in.
+    pub fn node(&self) -> NodeId {
+        NodeId::new(self.home())
+    }
+
+    fn home(&self) -> NodeNumber {
+        match &self.body {
+            Body::Near(_) => self.core.place().node(),
+            Body::Far(far) => far.home(),
+        }
+    }
+
+    fn id(&self) -> ObjectId {
+        match &self.body {
+            Body::Near(channel) => channel.id(),
+            Body::Far(far) => far.id(),
+        }
     }
 
     /// Lets nobody send any more; what was sent can still be received. Idempotent.
     pub fn close(&self) {
-        self.channel.close();
+        match &self.body {
+            Body::Near(channel) => channel.close(),
+            Body::Far(far) => {
+                if let Err(error) = far.close() {
+                    tracing::warn!(home = far.home(), %error, "a channel of another node cannot be closed");
+                }
+            }
+        }
     }
 
     /// How many messages fit.
     pub fn capacity(&self) -> usize {
-        self.channel.capacity()
+        match &self.body {
+            Body::Near(channel) => channel.capacity(),
+            // A channel has a bound; only chains have none.
+            Body::Far(far) => far.capacity().unwrap_or(usize::MAX),
+        }
     }
 
-    /// About how many messages there are. Exact while nobody else uses the channel.
+    /// About how many messages there are. Exact while nobody else uses the channel. None can be seen of a lost node.
     pub fn len(&self) -> usize {
-        self.channel.len()
+        match &self.body {
+            Body::Near(channel) => channel.len(),
+            Body::Far(far) => far.len().unwrap_or(0),
+        }
     }
 
     /// Whether there is no message in it.
     pub fn is_empty(&self) -> bool {
-        self.channel.is_empty()
+        match &self.body {
+            Body::Near(channel) => channel.is_empty(),
+            Body::Far(_) => self.len() == 0,
+        }
     }
 }
 
 impl std::fmt::Debug for Channel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let id = self.channel.id();
+        let id = self.id();
         write!(f, "Channel({}.{}, {} of {} messages)", id.index, id.generation, self.len(), self.capacity())
     }
 }
 
 impl Source for Channel {
     fn door(&self) -> Door<'_> {
-        Door { cell: self.channel.readers(), ready: self }
+        let cell = match &self.body {
+            Body::Near(channel) => channel.readers(),
+            Body::Far(far) => far.cell(),
+        };
+        Door { cell, ready: self }
     }
 }
 
 impl Ready for Channel {
     fn is_ready(&self) -> bool {
-        self.channel.is_ready()
+        match &self.body {
+            Body::Near(channel) => channel.is_ready(),
+            Body::Far(far) => far.is_ready(),
+        }
     }
 }
 
@@ -238,20 +324,34 @@ impl Serialize for Channel {
         if self.core.is_closed() {
             return Err(ser::Error::custom("the runtime of this channel has been finalized"));
         }
-        mm::note(self.channel.object());
-        self.channel.id().serialize(serializer)
+        match &self.body {
+            Body::Near(channel) => mm::note(channel.object()),
+            // Its home must not hear that this process lets go of it before it hears that another holds it.
+            Body::Far(far) => self.core.linger((far.home(), far.id()), far.clone()),
+        }
+        (self.home(), self.id()).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Channel {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Channel, D::Error> {
-        let id = ObjectId::deserialize(deserializer)?;
+        let (home, id) = <(NodeNumber, ObjectId)>::deserialize(deserializer)?;
         let core = runtime::current().map_err(de::Error::custom)?;
-        let channel = channel::Channel::open(core.memory(), id).map_err(de::Error::custom)?;
-        if channel.label() != 0 {
+        let (body, label) = if home == core.place().node() {
+            let channel = channel::Channel::open(core.memory(), id).map_err(de::Error::custom)?;
+            let label = channel.label();
+            (Body::Near(channel), label)
+        } else {
+            let none = || de::Error::custom(format!("there is no node {home} in this job"));
+            let mesh = core.mesh().map_err(de::Error::custom)?.ok_or_else(none)?;
+            let far = FarQueue::open(mesh.clone(), home, id).map_err(de::Error::custom)?;
+            let label = far.label();
+            (Body::Far(WatchedQueue::new(far)), label)
+        };
+        if label != 0 {
             return Err(de::Error::custom("it is a queue, not a channel"));
         }
-        Ok(Channel { channel, core })
+        Ok(Channel { body, core })
     }
 }
 
@@ -279,13 +379,21 @@ impl std::fmt::Debug for Loan {
 }
 
 /// A message that was received: derefs to its bytes, which are given back when it is dropped.
-pub struct Received(channel::Message);
+pub struct Received(Message);
+
+enum Message {
+    Near(channel::Message),
+    Far(mesh::Body),
+}
 
 impl Deref for Received {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0
+        match &self.0 {
+            Message::Near(message) => message,
+            Message::Far(body) => body,
+        }
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::ops::{Deref, DerefMut};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
-use crate::error::Result;
-use crate::id::ObjectId;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{NodeNumber, ObjectId};
 use crate::mm::{self, PoolBlock};
 use crate::runtime;
 
@@ -17,6 +17,10 @@ use crate::runtime;
 /// Blocks have ids, by which other processes find them; freeing a block that another process allocated
 /// is legal. What a process held when it died is given back. A pool made with
 /// [`create_local`](MemoryPool::create_local) ends with the process that made it.
+///
+/// **Other nodes.** Memory is of one node: a handle can be put into the argument of a task or a message, and
+/// taken out in any process of the same node. Taken out on another node it can only be passed on; what is asked of
+/// it there fails with [`InvalidArgument`](ErrorKind::InvalidArgument), and a figure is 0.
 ///
 /// ```
 /// let _dragon = dragon::init()?;
@@ -34,7 +38,17 @@ use crate::runtime;
 /// # Ok::<(), dragon::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct MemoryPool(mm::MemoryPool);
+pub struct MemoryPool(Inside);
+
+#[derive(Clone)]
+enum Inside {
+    Here(mm::MemoryPool),
+    /// Of another node: a handle that can only be passed on.
+    Elsewhere {
+        node: NodeNumber,
+        id: ObjectId,
+    },
+}
 
 impl MemoryPool {
     /// A pool of at least `bytes`, under a name that no other pool of this node has.
@@ -43,7 +57,7 @@ impl MemoryPool {
     /// [`Exists`](crate::ErrorKind::Exists), [`OutOfMemory`](crate::ErrorKind::OutOfMemory),
     /// [`NotInitialized`](crate::ErrorKind::NotInitialized).
     pub fn create(name: &str, bytes: usize) -> Result<MemoryPool> {
-        Ok(MemoryPool(mm::MemoryPool::create(runtime::current()?.memory(), name, bytes)?))
+        Ok(MemoryPool(Inside::Here(mm::MemoryPool::create(runtime::current()?.memory(), name, bytes)?)))
     }
 
     /// The same, destroyed when this process ends, unless it was [deregistered](MemoryPool::deregister).
@@ -51,7 +65,7 @@ impl MemoryPool {
     /// # Errors
     /// As [`create`](MemoryPool::create).
     pub fn create_local(name: &str, bytes: usize) -> Result<MemoryPool> {
-        Ok(MemoryPool(mm::MemoryPool::create_local(runtime::current()?.memory(), name, bytes)?))
+        Ok(MemoryPool(Inside::Here(mm::MemoryPool::create_local(runtime::current()?.memory(), name, bytes)?)))
     }
 
     /// Opens the pool of this name.
@@ -59,7 +73,18 @@ impl MemoryPool {
     /// # Errors
     /// [`NotFound`](crate::ErrorKind::NotFound).
     pub fn open(name: &str) -> Result<MemoryPool> {
-        Ok(MemoryPool(mm::MemoryPool::open(runtime::current()?.memory(), name)?))
+        Ok(MemoryPool(Inside::Here(mm::MemoryPool::open(runtime::current()?.memory(), name)?)))
+    }
+
+    /// The pool, if its memory is this node's.
+    fn here(&self) -> Result<&mm::MemoryPool> {
+        match &self.0 {
+            Inside::Here(pool) => Ok(pool),
+            Inside::Elsewhere { node, .. } => {
+                let text = format!("a memory pool can be used on its own node only, which is node {node}");
+                Err(Error::new(ErrorKind::InvalidArgument, text))
+            }
+        }
     }
 
     /// A block of `length` bytes with arbitrary contents, aligned to a cache line.
@@ -67,7 +92,7 @@ impl MemoryPool {
     /// # Errors
     /// [`OutOfMemory`](crate::ErrorKind::OutOfMemory) if the pool has no room for it.
     pub fn alloc(&self, length: usize) -> Result<Allocation> {
-        Ok(Allocation(self.0.alloc(length)?))
+        Ok(Allocation(self.here()?.alloc(length)?))
     }
 
     /// Makes the block with this id this process's own, with all bytes it has room for.
@@ -75,7 +100,7 @@ impl MemoryPool {
     /// # Errors
     /// [`BadHandle`](crate::ErrorKind::BadHandle) if there is no such block any more.
     pub fn take(&self, id: u64) -> Result<Allocation> {
-        Ok(Allocation(self.0.take(id)?))
+        Ok(Allocation(self.here()?.take(id)?))
     }
 
     /// Frees the block with this id, whoever allocated it.
@@ -83,28 +108,28 @@ impl MemoryPool {
     /// # Errors
     /// [`BadHandle`](crate::ErrorKind::BadHandle) if there is no such block any more.
     pub fn free(&self, id: u64) -> Result<()> {
-        Ok(self.0.free(id)?)
+        Ok(self.here()?.free(id)?)
     }
 
     /// Whether the block with this id has not been freed.
     pub fn allocation_exists(&self, id: u64) -> bool {
-        self.0.allocation_exists(id)
+        self.here().is_ok_and(|pool| pool.allocation_exists(id))
     }
 
     /// Bytes in all.
     pub fn size(&self) -> u64 {
-        self.0.size()
+        self.here().map_or(0, mm::MemoryPool::size)
     }
 
     /// Bytes that no block takes. Small blocks are cut from pieces of 64 KiB, so that not every size below this
     /// need be there.
     pub fn free_space(&self) -> u64 {
-        self.0.free_space()
+        self.here().map_or(0, mm::MemoryPool::free_space)
     }
 
     /// How many blocks somebody holds.
     pub fn blocks(&self) -> u64 {
-        self.0.blocks()
+        self.here().map_or(0, mm::MemoryPool::blocks)
     }
 
     /// Keeps the pool until it is [destroyed](MemoryPool::destroy), whoever ends.
@@ -112,7 +137,7 @@ impl MemoryPool {
     /// # Errors
     /// [`NotFound`](crate::ErrorKind::NotFound) if it has been destroyed.
     pub fn deregister(&self) -> Result<()> {
-        Ok(self.0.deregister()?)
+        Ok(self.here()?.deregister()?)
     }
 
     /// Lets the pool end with this process.
@@ -120,28 +145,39 @@ impl MemoryPool {
     /// # Errors
     /// [`NotFound`](crate::ErrorKind::NotFound) if it has been destroyed.
     pub fn register(&self) -> Result<()> {
-        Ok(self.0.register()?)
+        Ok(self.here()?.register()?)
     }
 
     /// Takes the name away and refuses further requests, in all processes. Its memory is given back when the
     /// last process lets go of it. Idempotent.
     pub fn destroy(&self) {
-        self.0.destroy();
+        if let Ok(pool) = self.here() {
+            pool.destroy();
+        }
     }
 }
 
 impl Serialize for MemoryPool {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        mm::note(self.0.object());
-        self.0.object().id().serialize(serializer)
+        match &self.0 {
+            Inside::Here(pool) => {
+                let node = runtime::current().map_err(ser::Error::custom)?.place().node();
+                mm::note(pool.object());
+                (node, pool.id()).serialize(serializer)
+            }
+            Inside::Elsewhere { node, id } => (node, id).serialize(serializer),
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for MemoryPool {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<MemoryPool, D::Error> {
-        let id = ObjectId::deserialize(deserializer)?;
+        let (node, id) = <(NodeNumber, ObjectId)>::deserialize(deserializer)?;
         let core = runtime::current().map_err(de::Error::custom)?;
-        mm::MemoryPool::open_id(core.memory(), id).map(MemoryPool).map_err(de::Error::custom)
+        if node != core.place().node() {
+            return Ok(MemoryPool(Inside::Elsewhere { node, id }));
+        }
+        mm::MemoryPool::open_id(core.memory(), id).map(Inside::Here).map(MemoryPool).map_err(de::Error::custom)
     }
 }
 

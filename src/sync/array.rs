@@ -1,4 +1,4 @@
-//! A row of plain values that the processes of a node share.
+//! A row of plain values that processes share.
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -6,13 +6,13 @@ use std::time::Duration;
 use bytemuck::Pod;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use super::bytes;
 use super::lock::{LockGuard, guard};
-use super::shared::{Shared, Sort};
+use super::shared::{Shared, Site, Sort};
 use crate::error::{Error, ErrorKind, Result};
-use crate::latch;
+use crate::latch::{Row, bytes};
 use crate::mm::Kind;
-use crate::prim::{AtomicU64, Ordering};
+use crate::runtime::NodeId;
+use crate::services::{FarObject, SyncOp};
 use crate::time::Deadline;
 
 enum OfArray {}
@@ -22,17 +22,15 @@ impl Sort for OfArray {
     const CALLED: &'static str = "array";
 }
 
-/// Where in the first line the length and the type stand. Words 0 to 2 are the lock's.
-const LENGTH: usize = 3;
-const MARK: usize = 4;
-const ELEMENTS: usize = latch::Lock::WORDS;
-
 /// A row of values of a plain type, read and written in place by all who have a handle.
 ///
 /// An element of 1, 2, 4 or 8 bytes is read and written whole: nobody sees half of one, also after a
 /// death. Larger ones are moved in words of 8 bytes, and several elements one after the other; who needs to see them of
 /// one piece holds the array's [`lock`](Array::lock), which keeps out only those that take it too. Who reads an
 /// element sees all that its writer had done before.
+///
+/// **Other nodes.** A read or a write of any number of elements is one call to the array's home; so prefer
+/// [`read`](Array::read) and [`write`](Array::write) to loops over elements there.
 ///
 /// **Death.** A process that dies while it holds the lock hands it on, poisoned, as with
 /// [`Lock`](super::Lock).
@@ -75,26 +73,27 @@ impl<T: Pod> Array<T> {
     /// # Errors
     /// As [`zeroed`](Array::zeroed).
     pub fn from_slice(elements: &[T]) -> Result<Array<T>> {
-        Array::with(elements.len(), |place| place.copy_from_slice(bytemuck::cast_slice(elements)))
+        Array::with(elements.len(), |row| bytes::write(row.elements(), 0, bytemuck::cast_slice(elements)))
     }
 
-    fn with(length: usize, fill: impl FnOnce(&mut [u8])) -> Result<Array<T>> {
+    fn with(length: usize, fill: impl FnOnce(Row<'_>)) -> Result<Array<T>> {
         let too_large = || Error::new(ErrorKind::TooLarge, format!("an array of {length} elements fits no memory"));
         let size = length.checked_mul(size_of::<T>()).filter(|&size| size <= isize::MAX as usize);
         let size = size.ok_or_else(too_large)?;
-        let words = ELEMENTS + size.div_ceil(size_of::<u64>()).next_multiple_of(latch::LINE);
-        let at = ELEMENTS * size_of::<u64>();
-        let shared = Shared::create(words, |block| fill(&mut block[at..at + size]))?;
-        // Relaxed: the handle is handed out after this.
-        shared.words()[LENGTH].store(length as u64, Ordering::Relaxed);
-        shared.words()[MARK].store(bytes::type_mark::<T>(), Ordering::Relaxed);
-        Ok(Array { shared, of: PhantomData })
+        let begin = |words: &_| {
+            Row::in_words(words).begin(bytes::type_mark::<T>(), size_of::<T>(), length);
+            fill(Row::in_words(words));
+        };
+        Ok(Array { shared: Shared::create(Row::words(size), begin)?, of: PhantomData })
     }
 
     /// How many elements there are.
     #[inline]
     pub fn len(&self) -> usize {
-        self.shared.words()[LENGTH].load(Ordering::Relaxed) as usize // never changes once it is shared
+        match self.shared.site() {
+            Site::Near(words) => Row::in_words(words).length(),
+            Site::Far(far) => far.facts().length as usize,
+        }
     }
 
     /// Whether there are none.
@@ -102,15 +101,15 @@ impl<T: Pod> Array<T> {
         self.len() == 0
     }
 
-    /// An element; `None` if there is no such one.
+    /// An element.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if there is no such one; [`NodeLost`](ErrorKind::NodeLost).
     #[inline]
-    pub fn get(&self, index: usize) -> Option<T> {
-        if index >= self.len() {
-            return None;
-        }
+    pub fn get(&self, index: usize) -> Result<T> {
         let mut element = T::zeroed();
-        bytes::read(self.elements(), index * size_of::<T>(), bytemuck::bytes_of_mut(&mut element));
-        Some(element)
+        self.read_into(index, std::slice::from_mut(&mut element))?;
+        Ok(element)
     }
 
     /// Writes an element.
@@ -132,17 +131,37 @@ impl<T: Pod> Array<T> {
         self.check(index, 1)?;
         let size = size_of::<T>();
         if !matches!(size, 1 | 2 | 4 | 8) {
-            let mut element = self.get(index).ok_or_else(|| self.outside(index, 1))?;
+            let mut element = self.get(index)?;
             let result = change(&mut element);
             return self.set(index, element).map(|()| result);
         }
+        let row = match self.shared.site() {
+            Site::Near(words) => Row::in_words(words),
+            Site::Far(far) => return self.update_far(far, index, change),
+        };
         let (word, at) = (index * size / size_of::<u64>(), index * size % size_of::<u64>());
-        Ok(bytes::change(&self.elements()[word], |word| {
+        Ok(bytes::change(&row.elements()[word], |word| {
             let mut element = bytes::value(&word[at..at + size]);
             let result = change(&mut element);
             word[at..at + size].copy_from_slice(bytemuck::bytes_of(&element));
             result
         }))
+    }
+
+    #[cold]
+    fn update_far<R>(&self, far: &FarObject, index: usize, mut change: impl FnMut(&mut T) -> R) -> Result<R> {
+        let mut stands = self.get(index)?;
+        loop {
+            let mut element = stands;
+            let result = change(&mut element);
+            let halves = [bytemuck::bytes_of(&stands), bytemuck::bytes_of(&element)].concat();
+            let at = (index * size_of::<T>()) as u64;
+            let body = self.shared.ask(far, SyncOp::Exchange, [at, 0], Deadline::Now, &halves)?;
+            if body.is_empty() {
+                return Ok(result);
+            }
+            stands = bytemuck::try_pod_read_unaligned(&body).map_err(|_| self.garbled())?;
+        }
     }
 
     /// The elements of a range.
@@ -161,9 +180,14 @@ impl<T: Pod> Array<T> {
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) if they are not all there.
+    #[inline]
     pub fn read_into(&self, start: usize, elements: &mut [T]) -> Result<()> {
         self.check(start, elements.len())?;
-        bytes::read(self.elements(), start * size_of::<T>(), bytemuck::cast_slice_mut(elements));
+        let (at, into) = (start * size_of::<T>(), bytemuck::cast_slice_mut(elements));
+        match self.shared.site() {
+            Site::Near(words) => bytes::read(Row::in_words(words).elements(), at, into),
+            Site::Far(far) => self.read_far(far, at, into)?,
+        }
         Ok(())
     }
 
@@ -174,15 +198,25 @@ impl<T: Pod> Array<T> {
     #[inline]
     pub fn write(&self, start: usize, elements: &[T]) -> Result<()> {
         self.check(start, elements.len())?;
-        bytes::write(self.elements(), start * size_of::<T>(), bytemuck::cast_slice(elements));
+        let (at, from) = (start * size_of::<T>(), bytemuck::cast_slice(elements));
+        match self.shared.site() {
+            Site::Near(words) => bytes::write(Row::in_words(words).elements(), at, from),
+            Site::Far(far) => drop(self.shared.ask(far, SyncOp::Put, [at as u64, 0], Deadline::Now, from)?),
+        }
         Ok(())
     }
 
     /// All elements.
-    pub fn to_vec(&self) -> Vec<T> {
-        let mut elements = vec![T::zeroed(); self.len()];
-        bytes::read(self.elements(), 0, bytemuck::cast_slice_mut(&mut elements));
-        elements
+    ///
+    /// # Errors
+    /// [`NodeLost`](ErrorKind::NodeLost).
+    pub fn to_vec(&self) -> Result<Vec<T>> {
+        self.read(0..self.len())
+    }
+
+    /// The node whose memory it is in.
+    pub fn node(&self) -> NodeId {
+        self.shared.node()
     }
 
     /// Takes the array's lock, waiting for it. Only those who take it too are kept out.
@@ -209,9 +243,19 @@ impl<T: Pod> Array<T> {
         guard(&self.shared, Deadline::after(patience))
     }
 
-    #[inline]
-    fn elements(&self) -> &[AtomicU64] {
-        &self.shared.words()[ELEMENTS..]
+    #[cold]
+    fn read_far(&self, far: &FarObject, at: usize, into: &mut [u8]) -> Result<()> {
+        let body = self.shared.ask(far, SyncOp::Get, [at as u64, into.len() as u64], Deadline::Now, &[])?;
+        if body.len() != into.len() {
+            return Err(self.garbled());
+        }
+        into.copy_from_slice(&body);
+        Ok(())
+    }
+
+    #[cold]
+    fn garbled(&self) -> Error {
+        Error::new(ErrorKind::Io, format!("elements of {} came in another length", self.shared.name()))
     }
 
     #[inline]
@@ -231,8 +275,11 @@ impl<T: Pod> Array<T> {
 impl<'de, T: Pod> Deserialize<'de> for Array<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Array<T>, D::Error> {
         let shared = Shared::<OfArray>::deserialize(deserializer)?;
-        // Relaxed: written before the handle was handed out.
-        if shared.words()[MARK].load(Ordering::Relaxed) != bytes::type_mark::<T>() {
+        let mark = match shared.site() {
+            Site::Near(words) => Row::in_words(words).mark(),
+            Site::Far(far) => far.facts().mark,
+        };
+        if mark != bytes::type_mark::<T>() {
             let text = format!("{} is not of {}", shared.name(), std::any::type_name::<T>());
             return Err(de::Error::custom(text));
         }

@@ -1,14 +1,17 @@
-//! A meeting of a fixed number of parties, across the processes of a node.
+//! A meeting of a fixed number of parties, across processes and nodes.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::shared::{Shared, Sort};
+use super::shared::{Shared, Site, Sort};
 use crate::error::{Error, ErrorKind, Result};
 use crate::latch;
-use crate::latch::{Arrival, Refusal};
+use crate::latch::{Arrival, Generation, Refusal};
+use crate::mesh::Body;
 use crate::mm::Kind;
+use crate::runtime::NodeId;
+use crate::services::{FarObject, SyncOp};
 use crate::time::Deadline;
 
 enum OfBarrier {}
@@ -18,7 +21,7 @@ impl Sort for OfBarrier {
     const CALLED: &'static str = "barrier";
 }
 
-/// A place where a fixed number of threads, of any processes of the node, wait for each other, again and again.
+/// A place where a fixed number of threads, of any processes of the job, wait for each other, again and again.
 ///
 /// Each of the parties gets another number from 0, in the order they came. One of them, the one that came
 /// last, may [act](Barrier::wait_with) while the others still wait.
@@ -30,6 +33,9 @@ impl Sort for OfBarrier {
 /// **Death.** When a process ends that has the barrier open, waiting or not, the barrier breaks: the others
 /// would wait for it for ever. Drop a handle before the process ends if it is no party. An action
 /// that panics or dies breaks the barrier too.
+///
+/// **Other nodes.** Parties of other nodes wait at the barrier's home. It breaks when a process of any node ends that has it
+/// open, or a whole node is lost.
 ///
 /// ```
 /// let _dragon = dragon::init()?;
@@ -60,9 +66,8 @@ impl Barrier {
             let text = format!("a barrier is for 1 to {most} parties, not {parties}");
             return Err(Error::new(ErrorKind::InvalidArgument, text));
         }
-        let barrier = Barrier(Shared::create(latch::Barrier::WORDS, |_| ())?);
-        barrier.latch().begin(parties as u64);
-        Ok(barrier)
+        let begin = |words: &_| latch::Barrier::in_words(words).begin(parties as u64);
+        Ok(Barrier(Shared::create(latch::Barrier::WORDS, begin)?))
     }
 
     /// Waits until all parties are here. Returns the place in the order they came, from 0.
@@ -90,7 +95,7 @@ impl Barrier {
     /// ```
     /// let _dragon = dragon::init()?;
     /// let (barrier, rounds) = (dragon::sync::Barrier::new(2)?, dragon::sync::Value::new(0_u32)?);
-    /// let meet = || barrier.wait_with(|| rounds.update(|n| *n += 1)).map(|_| rounds.get());
+    /// let meet = || barrier.wait_with(|| rounds.update(|n| *n += 1).unwrap()).and_then(|_| rounds.get());
     /// std::thread::scope(|s| {
     ///     let other = s.spawn(meet);
     ///     assert_eq!((meet()?, other.join().unwrap()?), (1, 1));
@@ -114,28 +119,56 @@ impl Barrier {
     }
 
     fn wait_by(&self, deadline: Deadline) -> Result<usize> {
-        let arrival = self.latch().arrive(false, deadline);
+        let arrival = self.arrive(false, deadline)?;
         self.number(arrival, deadline)
     }
 
     fn wait_with_by(&self, action: impl FnOnce(), deadline: Deadline) -> Result<usize> {
-        let mut arrival = self.latch().arrive(true, deadline);
-        if let Ok(Arrival::Acts(generation)) = arrival {
+        let mut arrival = self.arrive(true, deadline)?;
+        if let Arrival::Acts(generation) = arrival {
             let unless_done = BreakOnPanic(self);
             action();
             std::mem::forget(unless_done);
-            arrival = self.latch().acted(generation);
+            arrival = self.acted(generation, deadline)?;
         }
         self.number(arrival, deadline)
     }
 
     #[inline]
-    fn number(&self, arrival: std::result::Result<Arrival, Refusal>, deadline: Deadline) -> Result<usize> {
+    fn arrive(&self, acts: bool, deadline: Deadline) -> Result<Arrival> {
+        match self.0.site() {
+            Site::Near(words) => {
+                let arrived = latch::Barrier::in_words(words).arrive(acts, deadline);
+                arrived.map_err(|refusal| self.refused(refusal, deadline))
+            }
+            Site::Far(far) => self.arrive_far(far, SyncOp::Arrive, u64::from(acts), deadline),
+        }
+    }
+
+    fn acted(&self, generation: Generation, deadline: Deadline) -> Result<Arrival> {
+        match self.0.site() {
+            Site::Near(words) => {
+                let acted = latch::Barrier::in_words(words).acted(generation);
+                acted.map_err(|refusal| self.refused(refusal, deadline))
+            }
+            Site::Far(far) => self.arrive_far(far, SyncOp::Acted, generation.0, Deadline::Never),
+        }
+    }
+
+    fn arrive_far(&self, far: &FarObject, op: SyncOp, word: u64, deadline: Deadline) -> Result<Arrival> {
+        let body: Body = self.0.ask(far, op, [word, 0], deadline, &[])?;
+        let unclear = || Error::new(ErrorKind::Io, format!("node {} says nothing of its barrier", far.home()));
+        let [acts, number]: [u64; 2] =
+            bytemuck::pod_read_unaligned(body.get(..size_of::<[u64; 2]>()).ok_or_else(unclear)?);
+        Ok(if acts == 0 { Arrival::Met(number) } else { Arrival::Acts(Generation(number)) })
+    }
+
+    #[inline]
+    fn number(&self, arrival: Arrival, deadline: Deadline) -> Result<usize> {
         match arrival {
-            Ok(Arrival::Met(number)) => Ok(number as usize),
+            Arrival::Met(number) => Ok(number as usize),
             // `wait_with_by` has seen to that one.
-            Ok(Arrival::Acts(_)) => Err(self.refused(Refusal::Broken, deadline)),
-            Err(refusal) => Err(self.refused(refusal, deadline)),
+            Arrival::Acts(_) => Err(self.refused(Refusal::Broken, deadline)),
         }
     }
 
@@ -149,33 +182,60 @@ impl Barrier {
     }
 
     /// Breaks the barrier: all who wait, and all who come, get [`Broken`](ErrorKind::Broken) until it is reset.
-    pub fn abort(&self) {
-        self.latch().abort();
+    ///
+    /// # Errors
+    /// [`NodeLost`](ErrorKind::NodeLost).
+    pub fn abort(&self) -> Result<()> {
+        match self.0.site() {
+            Site::Near(words) => latch::Barrier::in_words(words).abort(),
+            Site::Far(far) => self.0.tell(far, SyncOp::Abort, 0)?,
+        }
+        Ok(())
     }
 
     /// Makes the barrier as new. Who waits gets [`Broken`](ErrorKind::Broken).
-    pub fn reset(&self) {
-        self.latch().reset();
+    ///
+    /// # Errors
+    /// [`NodeLost`](ErrorKind::NodeLost).
+    pub fn reset(&self) -> Result<()> {
+        match self.0.site() {
+            Site::Near(words) => latch::Barrier::in_words(words).reset(),
+            Site::Far(far) => self.0.tell(far, SyncOp::Reset, 0)?,
+        }
+        Ok(())
     }
 
     /// Whether it is broken.
     pub fn is_broken(&self) -> bool {
-        self.latch().is_broken()
+        self.figures()[0] != 0
     }
 
-    /// For how many it is.
+    /// For how many it is; 0 if its node is lost.
     pub fn parties(&self) -> usize {
-        self.latch().parties() as usize
+        self.figures()[2] as usize
     }
 
     /// How many wait at this moment.
     pub fn waiting(&self) -> usize {
-        self.latch().waiting() as usize
+        self.figures()[1] as usize
     }
 
-    #[inline]
-    fn latch(&self) -> latch::Barrier<'_> {
-        latch::Barrier::in_words(self.0.words())
+    /// The node whose memory it is in.
+    pub fn node(&self) -> NodeId {
+        self.0.node()
+    }
+
+    fn figures(&self) -> [u64; 3] {
+        match self.0.site() {
+            Site::Near(words) => {
+                let latch = latch::Barrier::in_words(words);
+                [u64::from(latch.is_broken()), latch.waiting(), latch.parties()]
+            }
+            Site::Far(far) => {
+                let [broken, waiting, parties, _] = far.figures();
+                [broken, waiting, parties]
+            }
+        }
     }
 }
 
@@ -184,7 +244,8 @@ struct BreakOnPanic<'a>(&'a Barrier);
 
 impl Drop for BreakOnPanic<'_> {
     fn drop(&mut self) {
-        self.0.abort();
+        // A barrier whose node is lost is broken for all.
+        let _ = self.0.abort();
     }
 }
 

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::lock::LockGuard;
-use super::shared::{Shared, Sort};
-use crate::error::Result;
+use super::lock::{Held, LockGuard};
+use super::shared::{Shared, Site, Sort};
+use crate::error::{Error, ErrorKind, Result};
 use crate::latch;
 use crate::mm::Kind;
+use crate::runtime::NodeId;
+use crate::services::SyncOp;
 use crate::time::Deadline;
 
 enum OfCondvar {}
@@ -27,6 +29,9 @@ impl Sort for OfCondvar {
 /// it might have been the one to call them; if it held the lock, the guard says
 /// [`is_poisoned`](LockGuard::is_poisoned). A waiter that dies is forgotten.
 ///
+/// **Other nodes.** It must be on the same node as the lock; a wait from another node is one call, in which the lock is given
+/// back, the change waited for and the lock taken again, all at their home.
+///
 /// **Fairness.** Which of several who wait is called is not said.
 ///
 /// ```
@@ -37,12 +42,12 @@ impl Sort for OfCondvar {
 /// let pool = dragon::Pool::new(1)?;
 /// let deliver = |(lock, changed, stock): (Lock, Condvar, Value<u32>)| {
 ///     let _guard = lock.lock().unwrap();
-///     stock.set(3);
-///     changed.notify_one();
+///     stock.set(3).unwrap();
+///     changed.notify_one().unwrap();
 /// };
 /// let task = pool.submit(deliver, (lock.clone(), changed.clone(), stock.clone()))?;
 /// let mut guard = lock.lock()?;
-/// changed.wait_while(&mut guard, || stock.get() < 3)?;
+/// changed.wait_while(&mut guard, || stock.get().unwrap() < 3)?;
 /// drop(guard);
 /// task.get()?;
 /// # Ok::<(), dragon::Error>(())
@@ -111,24 +116,48 @@ impl Condvar {
     }
 
     fn wait_by(&self, guard: &mut LockGuard<'_>, deadline: Deadline) -> Result<()> {
-        let (lock, who) = guard.parts();
-        let refused = |refusal| self.0.refused(refusal, deadline, || "nobody has called".into());
-        self.latch().wait(lock, who, deadline).map_err(refused)
+        match (self.0.site(), guard.held()) {
+            (Site::Near(words), Held::Near(lock, who)) => {
+                let refused = |refusal| self.0.refused(refusal, deadline, || "nobody has called".into());
+                latch::Condvar::in_words(words).wait(lock, who, deadline).map_err(refused)
+            }
+            (Site::Far(far), Held::Far(lock)) if far.home() == lock.home() => {
+                self.0.ask(far, SyncOp::Wait, [lock.id().to_word(), 0], deadline, &[]).map(drop)
+            }
+            _ => {
+                let text = format!("{} and the lock are on different nodes", self.0.name());
+                Err(Error::new(ErrorKind::InvalidArgument, text))
+            }
+        }
     }
 
     /// Wakes one who waits, at least, if there is one.
-    pub fn notify_one(&self) {
-        self.latch().notify_one();
+    ///
+    /// # Errors
+    /// [`NodeLost`](crate::ErrorKind::NodeLost).
+    pub fn notify_one(&self) -> Result<()> {
+        match self.0.site() {
+            Site::Near(words) => latch::Condvar::in_words(words).notify_one(),
+            Site::Far(far) => self.0.tell(far, SyncOp::NotifyOne, 0)?,
+        }
+        Ok(())
     }
 
     /// Wakes all who wait.
-    pub fn notify_all(&self) {
-        self.latch().notify_all();
+    ///
+    /// # Errors
+    /// [`NodeLost`](crate::ErrorKind::NodeLost).
+    pub fn notify_all(&self) -> Result<()> {
+        match self.0.site() {
+            Site::Near(words) => latch::Condvar::in_words(words).notify_all(),
+            Site::Far(far) => self.0.tell(far, SyncOp::NotifyAll, 0)?,
+        }
+        Ok(())
     }
 
-    #[inline]
-    fn latch(&self) -> latch::Condvar<'_> {
-        latch::Condvar::in_words(self.0.words())
+    /// The node whose memory it is in.
+    pub fn node(&self) -> NodeId {
+        self.0.node()
     }
 }
 

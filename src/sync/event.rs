@@ -1,14 +1,16 @@
-//! A flag that processes of a node wait for.
+//! A flag that processes wait for.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::shared::{Shared, Sort};
+use super::shared::{Far, Shared, Site, Sort};
 use crate::error::Result;
 use crate::latch;
 use crate::mm::Kind;
+use crate::runtime::NodeId;
 use crate::select::{Door, Ready, Source};
+use crate::services::{FarError, SPELL, SyncOp, Why};
 use crate::time::Deadline;
 
 enum OfEvent {}
@@ -24,14 +26,16 @@ impl Sort for OfEvent {
 /// it: if that process dies, use [`wait_timeout`](Event::wait_timeout). A process that dies while it sets
 /// the flag has set it or not; if it has, all wake.
 ///
+/// **Other nodes.** Who waits on another node waits at the event's home, and learns it if that is lost.
+///
 /// ```
 /// let _dragon = dragon::init()?;
 /// let ready = dragon::sync::Event::new()?;
 /// let pool = dragon::Pool::new(1)?;
 /// let task = pool.submit(|ready: dragon::sync::Event| ready.wait().unwrap(), ready.clone())?;
-/// ready.set();
+/// ready.set()?;
 /// task.get()?;
-/// ready.clear();
+/// ready.clear()?;
 /// assert!(!ready.is_set());
 /// # Ok::<(), dragon::Error>(())
 /// ```
@@ -48,18 +52,40 @@ impl Event {
     }
 
     /// Sets the flag and wakes all who wait.
-    pub fn set(&self) {
-        self.latch().set();
+    ///
+    /// # Errors
+    /// [`NodeLost`](crate::ErrorKind::NodeLost).
+    pub fn set(&self) -> Result<()> {
+        match self.0.site() {
+            Site::Near(words) => latch::Event::in_words(words).set(),
+            Site::Far(far) => self.0.tell(far, SyncOp::Set, 0)?,
+        }
+        Ok(())
     }
 
     /// Clears the flag.
-    pub fn clear(&self) {
-        self.latch().clear();
+    ///
+    /// # Errors
+    /// [`NodeLost`](crate::ErrorKind::NodeLost).
+    pub fn clear(&self) -> Result<()> {
+        match self.0.site() {
+            Site::Near(words) => latch::Event::in_words(words).clear(),
+            Site::Far(far) => self.0.tell(far, SyncOp::Clear, 0)?,
+        }
+        Ok(())
     }
 
-    /// Whether the flag is set.
+    /// Whether the flag is set. That of a lost node counts as not set.
     pub fn is_set(&self) -> bool {
-        self.latch().is_set()
+        match self.0.site() {
+            Site::Near(words) => latch::Event::in_words(words).is_set(),
+            Site::Far(far) => far.figures()[0] != 0,
+        }
+    }
+
+    /// The node whose memory it is in.
+    pub fn node(&self) -> NodeId {
+        self.0.node()
     }
 
     /// Waits until the flag is set.
@@ -87,26 +113,35 @@ impl Event {
     }
 
     fn wait_by(&self, deadline: Deadline) -> Result<()> {
-        let refused = |refusal| self.0.refused(refusal, deadline, || "nobody has set it".into());
-        self.latch().wait(deadline).map_err(refused)
-    }
-
-    #[inline]
-    fn latch(&self) -> latch::Event<'_> {
-        latch::Event::in_words(self.0.words())
+        match self.0.site() {
+            Site::Near(words) => {
+                let refused = |refusal| self.0.refused(refusal, deadline, || "nobody has set it".into());
+                latch::Event::in_words(words).wait(deadline).map_err(refused)
+            }
+            Site::Far(far) => self.0.ask(far, SyncOp::Wait, [0; 2], deadline, &[]).map(drop),
+        }
     }
 }
 
 /// Ready while the flag is set. One that is set and cleared again while the selector sleeps may pass unnoticed.
+/// Waits on the event's node; one that is lost is not waited for.
+fn ask(far: &Far) -> bool {
+    match far.ask(SyncOp::Wait, [0; 2], Deadline::after(SPELL), &[]) {
+        Err(FarError::Refused { why: Why::TimedOut, .. }) => false,
+        Ok(_) | Err(_) => true,
+    }
+}
+
 impl Source for Event {
     fn door(&self) -> Door<'_> {
-        Door { cell: self.latch().cell(), ready: self }
+        let cell = self.0.cell(|words| latch::Event::in_words(words).cell(), ask);
+        Door { cell, ready: self }
     }
 }
 
 impl Ready for Event {
     fn is_ready(&self) -> bool {
-        self.is_set()
+        self.0.was_ready().unwrap_or_else(|| self.is_set())
     }
 }
 

@@ -1,4 +1,4 @@
-//! One at a time, across the processes of a node.
+//! One at a time, across processes and nodes.
 
 use std::marker::PhantomData;
 use std::thread;
@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::shared::{Shared, Sort};
+use super::shared::{Shared, Site, Sort};
 use crate::error::{Error, Result};
 use crate::latch;
 use crate::latch::{Refusal, Who};
 use crate::mm::Kind;
+use crate::runtime::NodeId;
+use crate::services::{FarObject, SyncOp};
 use crate::time::Deadline;
 
 pub(super) enum OfLock {}
@@ -20,7 +22,7 @@ impl Sort for OfLock {
     const CALLED: &'static str = "lock";
 }
 
-/// A lock that one thread of one process of the node holds at a time.
+/// A lock that one thread of one process of the job holds at a time.
 ///
 /// Taking a free lock and giving it back is two operations on one word, some 20 ns, without a system call.
 /// A lock is held by a *thread*, through a [`LockGuard`] that stays in it; dropping the guard gives it
@@ -33,6 +35,10 @@ impl Sort for OfLock {
 /// holds a lock poisons it too. A poisoned lock works as before; look at
 /// [`is_poisoned`](Lock::is_poisoned) where it matters, mend what was guarded, and
 /// [`clear_poison`](Lock::clear_poison).
+///
+/// **Other nodes.** A thread of another node takes the lock by a call to its home, where it waits if need be, and is its
+/// holder like any other; if its process or its node dies the lock is handed on, poisoned. If the home is lost,
+/// so is the lock: [`NodeLost`](crate::ErrorKind::NodeLost).
 ///
 /// **Fairness.** None: when the lock becomes free one sleeper is woken, and a thread that asks at that
 /// moment may be quicker.
@@ -75,9 +81,8 @@ impl Lock {
     /// # Errors
     /// As [`new`](Lock::new).
     pub fn recursive() -> Result<Lock> {
-        let lock = Lock::new()?;
-        lock.latch().make_recursive();
-        Ok(lock)
+        let recursive = |words: &_| latch::Lock::in_words(words).make_recursive();
+        Ok(Lock(Shared::create(latch::Lock::WORDS, recursive)?))
     }
 
     /// Takes the lock, waiting for it.
@@ -111,45 +116,87 @@ impl Lock {
         guard(&self.0, deadline)
     }
 
-    #[inline]
-    fn latch(&self) -> latch::Lock<'_> {
-        latch::Lock::in_words(self.0.words())
+    /// The node whose memory it is in.
+    pub fn node(&self) -> NodeId {
+        self.0.node()
     }
 
     /// Whether a holder died or panicked since the poison was last cleared.
     pub fn is_poisoned(&self) -> bool {
-        self.latch().is_poisoned()
+        figures(&self.0).poisoned
     }
 
     /// Declares what the lock guards to be sound again.
-    pub fn clear_poison(&self) {
-        self.latch().clear_poison();
+    ///
+    /// # Errors
+    /// [`NodeLost`](crate::ErrorKind::NodeLost).
+    pub fn clear_poison(&self) -> Result<()> {
+        clear_poison(&self.0)
     }
 
     /// Whether somebody holds it at this moment.
     pub fn is_locked(&self) -> bool {
-        self.latch().holder().is_some()
+        figures(&self.0).is_held
     }
 
     /// Whether the calling thread holds it.
     pub fn is_mine(&self) -> bool {
-        self.latch().holder() == Some(self.0.who())
+        figures(&self.0).is_mine
     }
 
     /// How often its holder has taken it; 0 if it is free.
     pub fn depth(&self) -> u64 {
-        self.latch().times()
+        figures(&self.0).times
     }
+}
+
+/// What can be seen of a lock. Nothing, if its node is lost.
+pub(super) struct Figures {
+    pub(super) poisoned: bool,
+    is_held: bool,
+    is_mine: bool,
+    times: u64,
+}
+
+pub(super) fn figures<S: Sort>(shared: &Shared<S>) -> Figures {
+    match shared.site() {
+        Site::Near(words) => {
+            let (latch, holder) = (latch::Lock::in_words(words), latch::Lock::in_words(words).holder());
+            let (is_held, is_mine) = (holder.is_some(), holder == Some(shared.who()));
+            Figures { poisoned: latch.is_poisoned(), is_held, is_mine, times: latch.times() }
+        }
+        Site::Far(far) => {
+            let [poisoned, held, mine, times] = far.figures();
+            Figures { poisoned: poisoned != 0, is_held: held != 0, is_mine: mine != 0, times }
+        }
+    }
+}
+
+pub(super) fn clear_poison<S: Sort>(shared: &Shared<S>) -> Result<()> {
+    match shared.site() {
+        Site::Near(words) => latch::Lock::in_words(words).clear_poison(),
+        Site::Far(far) => shared.tell(far, SyncOp::ClearPoison, 0)?,
+    }
+    Ok(())
 }
 
 /// Takes the lock at the head of an object.
 #[inline]
 pub(super) fn guard<S: Sort>(shared: &Shared<S>, deadline: Deadline) -> Result<LockGuard<'_>> {
-    let (latch, who) = (latch::Lock::in_words(shared.words()), shared.who());
-    match latch.acquire(who, deadline) {
-        Ok(()) => Ok(LockGuard { latch, who, panicking: thread::panicking(), in_its_thread: PhantomData }),
-        Err(refusal) => Err(refused(shared, latch, refusal, deadline)),
-    }
+    let held = match shared.site() {
+        Site::Near(words) => {
+            let (latch, who) = (latch::Lock::in_words(words), shared.who());
+            match latch.acquire(who, deadline) {
+                Ok(()) => Held::Near(latch, who),
+                Err(refusal) => return Err(refused(shared, latch, refusal, deadline)),
+            }
+        }
+        Site::Far(far) => {
+            shared.ask(far, SyncOp::Take, [0; 2], deadline, &[])?;
+            Held::Far(far)
+        }
+    };
+    Ok(LockGuard { held, panicking: thread::panicking(), in_its_thread: PhantomData })
 }
 
 #[cold]
@@ -176,36 +223,68 @@ impl std::fmt::Debug for Lock {
 /// A lock that is held. Dropping it gives the lock back.
 #[must_use = "the lock is given back when its guard is dropped"]
 pub struct LockGuard<'a> {
-    latch: latch::Lock<'a>,
-    who: Who,
+    held: Held<'a>,
     panicking: bool,
     /// A lock is its thread's.
     in_its_thread: PhantomData<*const ()>,
 }
 
+/// Where the lock is.
+#[derive(Clone, Copy)]
+pub(super) enum Held<'a> {
+    Near(latch::Lock<'a>, Who),
+    Far(&'a FarObject),
+}
+
 impl<'a> LockGuard<'a> {
     /// Whether a holder died or panicked since the poison was last cleared.
     pub fn is_poisoned(&self) -> bool {
-        self.latch.is_poisoned()
+        match self.held {
+            Held::Near(latch, _) => latch.is_poisoned(),
+            Held::Far(far) => far.figures()[0] != 0,
+        }
     }
 
     /// Declares what the lock guards to be sound again.
-    pub fn clear_poison(&self) {
-        self.latch.clear_poison();
+    ///
+    /// # Errors
+    /// [`NodeLost`](crate::ErrorKind::NodeLost).
+    pub fn clear_poison(&self) -> Result<()> {
+        match self.held {
+            Held::Near(latch, _) => latch.clear_poison(),
+            Held::Far(far) => far.tell(SyncOp::ClearPoison, 0)?,
+        }
+        Ok(())
     }
 
-    pub(super) fn parts(&self) -> (latch::Lock<'a>, Who) {
-        (self.latch, self.who)
+    pub(super) fn held(&self) -> Held<'a> {
+        self.held
     }
 }
 
 impl Drop for LockGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        if thread::panicking() && !self.panicking {
-            self.latch.poison();
+        let poison = thread::panicking() && !self.panicking;
+        match self.held {
+            Held::Near(latch, _) => {
+                if poison {
+                    latch.poison();
+                }
+                latch.release();
+            }
+            Held::Far(far) => give_back(far, SyncOp::Give, poison),
         }
-        self.latch.release();
+    }
+}
+
+/// Gives back what is held on another node. A call and no mere message, so that whoever hears of it, by whatever way, finds
+/// it done.
+#[cold]
+pub(super) fn give_back(far: &FarObject, op: SyncOp, poison: bool) {
+    if let Err(error) = far.tell(op, u64::from(poison)) {
+        // A home that is lost has nothing to give back to.
+        tracing::debug!(%error, home = far.home(), "a lock of another node is not given back");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Locks, barriers, events and values that the processes of a node share.
+//! Locks, barriers, events and values that the processes of a job share, on one node or on several.
 //!
 //! | type | what it is | when a process that uses it dies |
 //! |---|---|---|
@@ -14,6 +14,16 @@
 //! **Handles are values.** Clone them, put them into the argument of a task or into a message: they are the
 //! same object in the process that takes them out. A handle must be held somewhere until it has been taken
 //! out there; when the last handle anywhere is gone (a killed process counts as letting go), so is the object.
+//!
+//! **Other nodes.** An object lies in the memory of the node that made it, its home. There each call is a few operations on
+//! shared memory, whoever else uses it. On another node each call is one message to the home and one back (`update` of a
+//! value two, and more if others change it meanwhile), and who waits does so at the home. What holds on one
+//! node holds over several: a process that dies is known to the home, through the process that started it, within
+//! milliseconds, and a whole node when its connection closes or has been silent for three seconds; then what they
+//! held is handed on. If the *home* is lost, so is the object: calls fail with
+//! [`NodeLost`](crate::ErrorKind::NodeLost), also those that wait, and what is only looked at (`is_locked`, `permits`, `is_set`
+//! and the like) is seen as 0 or false. Guards are given back by a call too, so whoever is told of it afterwards, by
+//! whatever way, finds it done.
 //!
 //! **Waiting.** `x()` waits as long as it takes, `x_timeout(d)` at most so long, `try_x()` not at all; both of
 //! the latter fail with [`TimedOut`](crate::ErrorKind::TimedOut). Who waits spins for some microseconds, then
@@ -38,13 +48,12 @@
 //!     },
 //!     1..=100,
 //! )?;
-//! assert_eq!(total.to_vec(), [5050, 100]);
+//! assert_eq!(total.to_vec()?, [5050, 100]);
 //! # Ok::<(), dragon::Error>(())
 //! ```
 
 mod array;
 mod barrier;
-mod bytes;
 mod condvar;
 mod event;
 mod lock;

@@ -1,4 +1,4 @@
-//! One who writes or many who read, across the processes of a node.
+//! One who writes or many who read, across processes and nodes.
 
 use std::marker::PhantomData;
 use std::thread;
@@ -7,11 +7,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::lock;
-use super::shared::{Shared, Sort};
+use super::shared::{Shared, Site, Sort};
 use crate::error::{Error, Result};
 use crate::latch;
 use crate::latch::{Refusal, Who};
 use crate::mm::Kind;
+use crate::runtime::NodeId;
+use crate::services::{FarObject, SyncOp};
 use crate::time::Deadline;
 
 enum OfRwLock {}
@@ -26,6 +28,9 @@ impl Sort for OfRwLock {
 /// **Death.** Readers are counted for each process, so a process that dies takes exactly its own readers
 /// with it; that makes the lock 2.3 KiB large. A writer that dies (or panics) inside hands the lock on,
 /// *poisoned*, as with [`Lock`](super::Lock); one that dies while it waits leaves nothing.
+///
+/// **Other nodes.** Readers and writers of other nodes count like those of the lock's own: a process or a node that dies takes
+/// its readers with it, and leaves poison where it wrote.
 ///
 /// **Fairness.** A writer that waits keeps new readers out, so readers cannot starve it; writers are not
 /// queued, and an unbroken row of them can keep readers waiting.
@@ -88,9 +93,20 @@ impl RwLock {
 
     #[inline]
     fn read_by(&self, deadline: Deadline) -> Result<ReadGuard<'_>> {
-        let (latch, who) = (self.latch(), self.0.who());
-        match latch.read(who, deadline) {
-            Ok(()) => Ok(ReadGuard { latch, who, in_its_thread: PhantomData }),
+        let reads = match self.0.site() {
+            Site::Near(words) => Reads::Near(self.read_near(latch::RwLock::in_words(words), deadline)?, self.0.who()),
+            Site::Far(far) => {
+                self.0.ask(far, SyncOp::Read, [0; 2], deadline, &[])?;
+                Reads::Far(far)
+            }
+        };
+        Ok(ReadGuard { reads, in_its_thread: PhantomData })
+    }
+
+    #[inline]
+    fn read_near<'a>(&self, latch: latch::RwLock<'a>, deadline: Deadline) -> Result<latch::RwLock<'a>> {
+        match latch.read(self.0.who(), deadline) {
+            Ok(()) => Ok(latch),
             Err(Refusal::TooMany) => {
                 Err(self.0.refused(Refusal::TooMany, deadline, || "this process reads 60,000 times already".into()))
             }
@@ -123,11 +139,19 @@ impl RwLock {
     }
 
     fn write_by(&self, deadline: Deadline) -> Result<WriteGuard<'_>> {
-        let (latch, who) = (self.latch(), self.0.who());
-        match latch.write(who, deadline) {
-            Ok(()) => Ok(WriteGuard { latch, panicking: thread::panicking(), in_its_thread: PhantomData }),
-            Err(refusal) => Err(self.not_written(latch, refusal, deadline)),
-        }
+        let writes = match self.0.site() {
+            Site::Near(words) => {
+                let latch = latch::RwLock::in_words(words);
+                let refused = |refusal| self.not_written(latch, refusal, deadline);
+                latch.write(self.0.who(), deadline).map_err(refused)?;
+                Writes::Near(latch)
+            }
+            Site::Far(far) => {
+                self.0.ask(far, SyncOp::Write, [0; 2], deadline, &[])?;
+                Writes::Far(far)
+            }
+        };
+        Ok(WriteGuard { writes, panicking: thread::panicking(), in_its_thread: PhantomData })
     }
 
     #[cold]
@@ -138,30 +162,43 @@ impl RwLock {
         }
     }
 
-    #[inline]
-    fn latch(&self) -> latch::RwLock<'_> {
-        latch::RwLock::in_words(self.0.words())
+    /// The node whose memory it is in.
+    pub fn node(&self) -> NodeId {
+        self.0.node()
     }
 
     /// Whether a writer died or panicked since the poison was last cleared.
     pub fn is_poisoned(&self) -> bool {
-        self.latch().writer().is_poisoned()
+        lock::figures(&self.0).poisoned
     }
 
     /// Declares what the lock guards to be sound again.
-    pub fn clear_poison(&self) {
-        self.latch().writer().clear_poison();
+    ///
+    /// # Errors
+    /// [`NodeLost`](crate::ErrorKind::NodeLost).
+    pub fn clear_poison(&self) -> Result<()> {
+        lock::clear_poison(&self.0)
     }
 
     /// How many threads read at this moment.
     pub fn readers(&self) -> u64 {
-        self.latch().count()
+        match self.0.site() {
+            Site::Near(words) => latch::RwLock::in_words(words).count(),
+            Site::Far(far) => far.figures()[2],
+        }
+    }
+
+    fn is_written(&self) -> bool {
+        match self.0.site() {
+            Site::Near(words) => latch::RwLock::in_words(words).writer().holder().is_some(),
+            Site::Far(far) => far.figures()[1] != 0,
+        }
     }
 }
 
 impl std::fmt::Debug for RwLock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let writer = if self.latch().writer().holder().is_some() { ", a writer" } else { "" };
+        let writer = if self.is_written() { ", a writer" } else { "" };
         let poisoned = if self.is_poisoned() { ", poisoned" } else { "" };
         write!(f, "RwLock({}, {} readers{writer}{poisoned})", self.0.name(), self.readers())
     }
@@ -170,22 +207,32 @@ impl std::fmt::Debug for RwLock {
 /// A read-write lock that is held to read. Dropping it gives it back.
 #[must_use = "the lock is given back when its guard is dropped"]
 pub struct ReadGuard<'a> {
-    latch: latch::RwLock<'a>,
-    who: Who,
+    reads: Reads<'a>,
     in_its_thread: PhantomData<*const ()>,
+}
+
+enum Reads<'a> {
+    Near(latch::RwLock<'a>, Who),
+    Far(&'a FarObject),
 }
 
 impl ReadGuard<'_> {
     /// Whether a writer died or panicked since the poison was last cleared.
     pub fn is_poisoned(&self) -> bool {
-        self.latch.writer().is_poisoned()
+        match self.reads {
+            Reads::Near(latch, _) => latch.writer().is_poisoned(),
+            Reads::Far(far) => far.figures()[0] != 0,
+        }
     }
 }
 
 impl Drop for ReadGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.latch.leave(self.who);
+        match self.reads {
+            Reads::Near(latch, who) => latch.leave(who),
+            Reads::Far(far) => lock::give_back(far, SyncOp::Leave, false),
+        }
     }
 }
 
@@ -198,29 +245,50 @@ impl std::fmt::Debug for ReadGuard<'_> {
 /// A read-write lock that is held to write. Dropping it gives it back.
 #[must_use = "the lock is given back when its guard is dropped"]
 pub struct WriteGuard<'a> {
-    latch: latch::RwLock<'a>,
+    writes: Writes<'a>,
     panicking: bool,
     in_its_thread: PhantomData<*const ()>,
+}
+
+enum Writes<'a> {
+    Near(latch::RwLock<'a>),
+    Far(&'a FarObject),
 }
 
 impl WriteGuard<'_> {
     /// Whether a writer died or panicked since the poison was last cleared.
     pub fn is_poisoned(&self) -> bool {
-        self.latch.writer().is_poisoned()
+        match self.writes {
+            Writes::Near(latch) => latch.writer().is_poisoned(),
+            Writes::Far(far) => far.figures()[0] != 0,
+        }
     }
 
     /// Declares what the lock guards to be sound again.
-    pub fn clear_poison(&self) {
-        self.latch.writer().clear_poison();
+    ///
+    /// # Errors
+    /// [`NodeLost`](crate::ErrorKind::NodeLost).
+    pub fn clear_poison(&self) -> Result<()> {
+        match self.writes {
+            Writes::Near(latch) => latch.writer().clear_poison(),
+            Writes::Far(far) => far.tell(SyncOp::ClearPoison, 0)?,
+        }
+        Ok(())
     }
 }
 
 impl Drop for WriteGuard<'_> {
     fn drop(&mut self) {
-        if thread::panicking() && !self.panicking {
-            self.latch.writer().poison();
+        let poison = thread::panicking() && !self.panicking;
+        match self.writes {
+            Writes::Near(latch) => {
+                if poison {
+                    latch.writer().poison();
+                }
+                latch.write_end();
+            }
+            Writes::Far(far) => lock::give_back(far, SyncOp::WriteEnd, poison),
         }
-        self.latch.write_end();
     }
 }
 

@@ -1,13 +1,15 @@
-//! A number of permits that the processes of a node take and give.
+//! A number of permits that processes take and give.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::shared::{Shared, Sort};
-use crate::error::{Error, Result};
+use super::shared::{Shared, Site, Sort};
+use crate::error::Result;
 use crate::latch;
 use crate::mm::Kind;
+use crate::runtime::NodeId;
+use crate::services::SyncOp;
 use crate::time::Deadline;
 
 enum OfSemaphore {}
@@ -23,6 +25,8 @@ impl Sort for OfSemaphore {
 /// that dies with permits takes them with it**, since nobody can know that it had them; where that
 /// matters use a [`Lock`](super::Lock), or give with a timeout in mind. A process that dies *waiting* is
 /// forgotten.
+///
+/// **Other nodes.** Permits are at the semaphore's home; to take or give some from another node is one call there.
 ///
 /// **Fairness.** None: permits go to whoever is quickest; one sleeper is woken for each.
 ///
@@ -59,9 +63,8 @@ impl Semaphore {
     }
 
     fn with_most(permits: u64, most: u64) -> Result<Semaphore> {
-        let semaphore = Semaphore(Shared::create(latch::Semaphore::WORDS, |_| ())?);
-        semaphore.latch().begin(permits, most);
-        Ok(semaphore)
+        let begin = |words: &_| latch::Semaphore::in_words(words).begin(permits, most);
+        Ok(Semaphore(Shared::create(latch::Semaphore::WORDS, begin)?))
     }
 
     /// Takes a permit, waiting for one.
@@ -89,8 +92,13 @@ impl Semaphore {
     }
 
     fn acquire_by(&self, deadline: Deadline) -> Result<()> {
-        let refused = |refusal| self.0.refused(refusal, deadline, || "nobody gave a permit".into());
-        self.latch().acquire(deadline).map_err(refused)
+        match self.0.site() {
+            Site::Near(words) => {
+                let refused = |refusal| self.0.refused(refusal, deadline, || "nobody gave a permit".into());
+                latch::Semaphore::in_words(words).acquire(deadline).map_err(refused)
+            }
+            Site::Far(far) => self.0.ask(far, SyncOp::Take, [0; 2], deadline, &[]).map(drop),
+        }
     }
 
     /// Gives `n` permits at once.
@@ -99,23 +107,26 @@ impl Semaphore {
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if there would be more than a
     /// [`bounded`](Semaphore::bounded) one had at its start; then none is given.
     pub fn release(&self, n: u64) -> Result<()> {
-        let latch = self.latch();
-        let refused = |refusal| -> Error {
-            let state =
-                || format!("{} are there, at most {} may be, and {n} were given", latch.permits(), latch.most());
-            self.0.refused(refusal, Deadline::Now, state)
+        let latch = match self.0.site() {
+            Site::Near(words) => latch::Semaphore::in_words(words),
+            // A time that never passes: a refusal says why.
+            Site::Far(far) => return self.0.ask(far, SyncOp::Give, [n, 0], Deadline::Never, &[]).map(drop),
         };
-        latch.release(n).map_err(refused)
+        let state = || format!("{} are there, at most {} may be, and {n} were given", latch.permits(), latch.most());
+        latch.release(n).map_err(|refusal| self.0.refused(refusal, Deadline::Now, state))
     }
 
     /// How many permits there are at this moment.
     pub fn permits(&self) -> u64 {
-        self.latch().permits()
+        match self.0.site() {
+            Site::Near(words) => latch::Semaphore::in_words(words).permits(),
+            Site::Far(far) => far.figures()[0],
+        }
     }
 
-    #[inline]
-    fn latch(&self) -> latch::Semaphore<'_> {
-        latch::Semaphore::in_words(self.0.words())
+    /// The node whose memory it is in.
+    pub fn node(&self) -> NodeId {
+        self.0.node()
     }
 }
 

@@ -4,10 +4,16 @@
 //! retries only what the kernel says to retry (`EINTR`).
 
 pub(crate) mod birth;
+pub(crate) mod epoll;
 pub(crate) mod futex;
+pub(crate) mod identity;
 pub(crate) mod image;
+pub(crate) mod net;
 pub(crate) mod overflow;
+mod pmix;
+pub(crate) mod pmix_helper;
 pub(crate) mod poll;
 pub(crate) mod process;
+pub(crate) mod rendezvous;
 pub(crate) mod shm;
 pub(crate) mod socket;

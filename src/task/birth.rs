@@ -22,7 +22,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{FnRef, Scope, Thunk, panics, resolve};
-use crate::sys::{birth as own, overflow, process, socket};
+use crate::sys::{birth as own, overflow, pmix_helper, process, socket};
 use crate::wire;
 
 /// Set in a child's environment to its parent's process id.
@@ -85,6 +85,9 @@ pub(crate) fn take() -> Option<Birth> {
 pub(crate) fn become_child_if_asked() {
     #[cfg(feature = "ctor")]
     super::hook::ensure_linked();
+    if pmix_helper::is_asked() {
+        pmix_helper::be_helper();
+    }
     if let Some(parent) = asked() {
         forget_asked();
         become_child(parent);

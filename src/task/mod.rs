@@ -18,5 +18,7 @@ mod tests;
 pub(crate) mod thunk;
 
 pub(crate) use failure::{Failure, TaskError};
-pub(crate) use reference::{FnRef, image_path, load, reference, resolve};
+pub(crate) use reference::{FnRef, build, find_in_full, name_in_full, reference, resolve};
+#[cfg(test)]
+pub(crate) use reference::{image_path, load};
 pub(crate) use thunk::{Scope, Thunk};

@@ -9,6 +9,8 @@
 //! same compiler, version and features, which is checked, and the same global allocator, which cannot be.
 
 use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     ptr,
 };
@@ -45,6 +47,13 @@ type Words = [usize; 6];
 
 const _: () = assert!(size_of::<Thunk>() == size_of::<Words>() && align_of::<Thunk>() == align_of::<Words>());
 
+/// What build of the program this is: the same bytes in all processes of the build.
+pub(crate) fn build() -> Vec<u8> {
+    let id = image::visit(|image| image.is_main().then(|| image.id()));
+    // Every process has a main image; without one, all are alike in that.
+    id.map_or_else(Vec::new, |id| bytemuck::bytes_of(&id).to_vec())
+}
+
 /// The name of a function of this process.
 #[inline]
 pub(crate) fn reference(thunk: &'static Thunk) -> Result<FnRef, TaskError> {
@@ -56,6 +65,26 @@ pub(crate) fn reference(thunk: &'static Thunk) -> Result<FnRef, TaskError> {
 #[inline]
 pub(crate) fn resolve(name: &FnRef) -> Result<&'static Thunk, TaskError> {
     FOUND.with(|found| found.get_or(name.offset, *name, || find(name)))
+}
+
+/// A function of this process as bytes: its name, and the file of its image where that is not the program itself.
+pub(crate) fn name_in_full(thunk: &'static Thunk) -> Result<Vec<u8>, TaskError> {
+    let name = reference(thunk)?;
+    let mut bytes = bytemuck::bytes_of(&name).to_vec();
+    if let Some(path) = image_path(&name) {
+        bytes.extend_from_slice(path.as_os_str().as_bytes());
+    }
+    Ok(bytes)
+}
+
+/// The function behind such bytes, loaded if it has to be.
+pub(crate) fn find_in_full(bytes: &[u8]) -> Result<&'static Thunk, String> {
+    let (name, path) = bytes.split_at_checked(size_of::<FnRef>()).ok_or("a function's name is cut short")?;
+    let name: FnRef = bytemuck::pod_read_unaligned(name);
+    if !path.is_empty() {
+        load(&name, Path::new(OsStr::from_bytes(path))).map_err(|e| e.to_string())?;
+    }
+    resolve(&name).map_err(|e| e.to_string())
 }
 
 /// The file of the image a function is in, if it is not the main executable. A worker that was started

@@ -114,6 +114,16 @@ pub(crate) fn context<C: Message + Sync>() -> &'static Thunk {
     descriptor!(Context<C>, C)
 }
 
+/// Reads an argument and puts what the function makes of it into `scope.made`.
+pub(crate) fn make<F, T, R>(_held: F) -> &'static Thunk
+where
+    F: Function + Fn(T) -> R,
+    T: Message,
+    R: Send + Sync + 'static,
+{
+    descriptor!(Make<F, T, R>, F)
+}
+
 /// The life of a process: gets the bytes it was started with, and gives nothing back.
 pub(crate) fn entry<F: Function + Fn(&[u8])>(_held: F) -> &'static Thunk {
     descriptor!(Entry<F>, F)
@@ -157,6 +167,7 @@ struct Many<F, T, R>(PhantomData<fn(F, T) -> R>);
 struct ManyWith<C, F, T, R>(PhantomData<fn(F, &C, T) -> R>);
 struct ParMany<F, T, R>(PhantomData<fn(F, T) -> R>);
 struct Context<C>(PhantomData<fn() -> C>);
+struct Make<F, T, R>(PhantomData<fn(F, T) -> R>);
 struct Entry<F>(PhantomData<fn(F)>);
 
 impl<F: Function + Fn(T) -> R, T: Message, R: Message> One<F, T, R> {
@@ -211,6 +222,15 @@ impl<C: Message + Sync> Context<C> {
         let input = scope.input;
         let context = panics::catch(|| wire::decode::<C>(input))??;
         scope.made = Some(Box::new(context));
+        Ok(())
+    }
+}
+
+impl<F: Function + Fn(T) -> R, T: Message, R: Send + Sync + 'static> Make<F, T, R> {
+    fn call(scope: &mut Scope<'_>) -> Result<(), Failure> {
+        let input = scope.input;
+        let made = panics::catch(|| wire::decode::<T>(input).map(remake::<F>()))??;
+        scope.made = Some(Box::new(made));
         Ok(())
     }
 }

@@ -5,6 +5,7 @@
 mod any;
 mod cell;
 mod door;
+mod idle;
 #[cfg(all(test, feature = "shuttle"))]
 mod model;
 mod patience;
@@ -14,6 +15,7 @@ mod tests;
 pub(crate) use any::wait_until_any;
 pub(crate) use cell::WaitCell;
 pub(crate) use door::CELL_WORDS;
+pub(crate) use idle::{Meanwhile, meanwhile};
 pub(crate) use patience::Patience;
 
 use crate::time::Deadline;

@@ -12,6 +12,7 @@ use std::{
 
 use once_cell::sync::OnceCell;
 
+use super::idle;
 use crate::prim::spin_loop;
 use crate::time::{Deadline, now};
 
@@ -44,7 +45,7 @@ impl Patience {
     }
 
     /// After [`Patience::looks`]: looks again and again for as long as it seems worth it.
-    pub(super) fn stay_awake<T>(&mut self, deadline: Deadline, ready: &mut dyn FnMut() -> Option<T>) -> Option<T> {
+    pub(crate) fn stay_awake<T>(&mut self, deadline: Deadline, ready: &mut dyn FnMut() -> Option<T>) -> Option<T> {
         if cfg!(feature = "shuttle") {
             // A spinning thread tells the model checker nothing that a sleeping one does not.
             return None;
@@ -73,6 +74,7 @@ impl Patience {
         let began = now();
         let mut at = began;
         loop {
+            idle::look();
             thread::yield_now();
             let after = now();
             self.learn_yield(after - at);
@@ -103,11 +105,12 @@ impl Patience {
         self.slow_yields >= CROWDED
     }
 
-    pub(super) fn begin_sleep(&self) -> Instant {
+    pub(crate) fn begin_sleep(&self) -> Instant {
+        idle::leave();
         now()
     }
 
-    pub(super) fn end_sleep(&mut self, began: Instant) {
+    pub(crate) fn end_sleep(&mut self, began: Instant) {
         let awake = if now() - began < SHORT_SLEEP { self.awake * 2 } else { self.awake / 2 };
         self.awake = awake.clamp(AWAKE_LEAST, AWAKE_MOST);
     }

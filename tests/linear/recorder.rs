@@ -121,7 +121,7 @@ pub fn play(queue: &Queue<u64>, part: Part, done: &Value<u64>, putters: u64) -> 
     let (mut next, mut state, mut putting) = (0, part.seed, part.puts > 0);
     // Values of one thread are in a row, so that all are different.
     let value = |number: u64| part.me << 32 | number;
-    while putting || (part.gets && !(done.get() == putters && queue.is_empty())) {
+    while putting || (part.gets && !(done.get().unwrap() == putters && queue.is_empty())) {
         let dice = random(&mut state);
         if putting && (!part.gets || dice.is_multiple_of(2)) {
             if part.many && dice % 8 == 2 {
@@ -133,7 +133,7 @@ pub fn play(queue: &Queue<u64>, part: Part, done: &Value<u64>, putters: u64) -> 
             }
             if next == part.puts {
                 putting = false;
-                done.update(|done| *done += 1);
+                done.update(|done| *done += 1).unwrap();
             }
         } else {
             recorder.get(dice >> 8, part.many);

@@ -9,7 +9,7 @@ const WORD: usize = size_of::<u64>();
 /// The bytes from byte `at` on. Acquire, pairs with [`write`]: what was written before a word that is seen
 /// is seen too. Each aligned word is read whole.
 #[inline]
-pub(super) fn read(words: &[AtomicU64], at: usize, bytes: &mut [u8]) {
+pub(crate) fn read(words: &[AtomicU64], at: usize, bytes: &mut [u8]) {
     let (head, rest) = bytes.split_at_mut(head(at, bytes.len()));
     if !head.is_empty() {
         head.copy_from_slice(&load(&words[at / WORD])[at % WORD..at % WORD + head.len()]);
@@ -24,7 +24,7 @@ pub(super) fn read(words: &[AtomicU64], at: usize, bytes: &mut [u8]) {
 
 /// Puts bytes from byte `at` on, and leaves those beside them alone.
 #[inline]
-pub(super) fn write(words: &[AtomicU64], at: usize, bytes: &[u8]) {
+pub(crate) fn write(words: &[AtomicU64], at: usize, bytes: &[u8]) {
     let (head, rest) = bytes.split_at(head(at, bytes.len()));
     if !head.is_empty() {
         merge(&words[at / WORD], at % WORD, head);
@@ -53,7 +53,7 @@ fn merge(word: &AtomicU64, at: usize, part: &[u8]) {
 }
 
 /// Changes a word by one step. `make` may be called several times.
-pub(super) fn change<R>(word: &AtomicU64, mut make: impl FnMut(&mut [u8; WORD]) -> R) -> R {
+pub(crate) fn change<R>(word: &AtomicU64, mut make: impl FnMut(&mut [u8; WORD]) -> R) -> R {
     let mut before = word.load(Ordering::Acquire); // pairs with the swap below
     loop {
         let mut bytes = before.to_ne_bytes();
@@ -67,7 +67,7 @@ pub(super) fn change<R>(word: &AtomicU64, mut make: impl FnMut(&mut [u8; WORD]) 
 }
 
 /// A value from the first bytes of a word.
-pub(super) fn value<T: Pod>(word: &[u8]) -> T {
+pub(crate) fn value<T: Pod>(word: &[u8]) -> T {
     let mut value = T::zeroed();
     let bytes = bytemuck::bytes_of_mut(&mut value);
     bytes.copy_from_slice(&word[..bytes.len()]);
@@ -75,7 +75,7 @@ pub(super) fn value<T: Pod>(word: &[u8]) -> T {
 }
 
 /// A number that tells a type from others, in all processes of a build.
-pub(super) fn type_mark<T: Pod>() -> u64 {
+pub(crate) fn type_mark<T: Pod>() -> u64 {
     rapidhash::v3::rapidhash_v3(std::any::type_name::<T>().as_bytes())
 }
 

@@ -1,0 +1,181 @@
+//! How a dictionary is put together.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use once_cell::sync::OnceCell;
+
+use super::DDict;
+use super::archive::Archive;
+use super::body::{Body, Rules};
+use super::handle::label;
+use super::store::Persist;
+use crate::codec::{Codec, Postcard};
+use crate::error::{Error, ErrorKind, Result};
+use crate::names;
+use crate::prim::AtomicU32;
+use crate::runtime;
+
+/// Bytes per node, if nothing is said.
+const MEMORY: u64 = 1 << 30;
+/// Most managers of a node.
+const MANAGERS_MOST: usize = 1024;
+/// Most checkpoints that can be looked at.
+const WINDOW_MOST: u32 = 1 << 20;
+
+/// Settings of a [`DDict`].
+///
+/// ```
+/// # let _dragon = dragon::init()?;
+/// let dict: dragon::DDict<String, u64> =
+///     dragon::DDict::builder().memory_per_node(64 << 20).managers_per_node(2).name("counts of the example").build()?;
+/// dict.put(&"apples".into(), &3)?;
+/// assert_eq!(dragon::DDict::<String, u64>::open("counts of the example")?.get(&"apples".into())?, 3);
+/// # Ok::<(), dragon::Error>(())
+/// ```
+#[must_use]
+pub struct DDictBuilder<K, V, C = Postcard> {
+    memory: u64,
+    managers: usize,
+    name: Option<String>,
+    window: u32,
+    waits_for_keys: bool,
+    waits_for_writers: bool,
+    persist: Option<Persist>,
+    types: PhantomData<fn(K, V, C) -> V>,
+}
+
+impl<K, V, C: Codec<K> + Codec<V>> DDictBuilder<K, V, C> {
+    pub(super) fn new() -> DDictBuilder<K, V, C> {
+        DDictBuilder {
+            memory: MEMORY,
+            managers: 1,
+            name: None,
+            window: 1,
+            waits_for_keys: false,
+            waits_for_writers: false,
+            persist: None,
+            types: PhantomData,
+        }
+    }
+
+    /// How many bytes keys, values and what belongs to them may take on each node; nothing is ever evicted. Each manager has
+    /// an equal part of it. It is taken from the node's memory as it is needed. Default: 1 GiB.
+    pub fn memory_per_node(mut self, bytes: u64) -> Self {
+        self.memory = bytes;
+        self
+    }
+
+    /// In how many parts the keys of a node are divided. All processes of the node work on all of them directly, so
+    /// more than one only serves to [address](DDict::manager) them. Default: 1.
+    pub fn managers_per_node(mut self, managers: usize) -> Self {
+        self.managers = managers;
+        self
+    }
+
+    /// A name for [`DDict::open`]: 1 to 112 bytes that no other object of the job has. It goes with the dictionary.
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// How many checkpoints can be looked at: the newest and those before it. Default: 1.
+    pub fn working_set(mut self, checkpoints: u32) -> Self {
+        self.window = checkpoints;
+        self
+    }
+
+    /// Whether a value belongs to its checkpoint alone, so that [`get`](DDict::get) waits for a key that has not been put at
+    /// this one. Keys put with [`put_persistent`](DDict::put_persistent) are seen at all later ones too. Needs a working set of
+    /// at least 2. Default: false.
+    pub fn wait_for_keys(mut self, wait: bool) -> Self {
+        self.waits_for_keys = wait;
+        self
+    }
+
+    /// Whether a checkpoint that somebody has written at is kept until all who have are past it. Needs a working set of at
+    /// least 2. Default: false.
+    pub fn wait_for_writers(mut self, wait: bool) -> Self {
+        self.waits_for_writers = wait;
+        self
+    }
+
+    /// Stores checkpoints, so that they outlive the job: see [`Persist`]. Needs a name, under which they are stored.
+    pub fn persist(mut self, persist: Persist) -> Self {
+        self.persist = Some(persist);
+        self
+    }
+
+    /// Makes the dictionary.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for no managers or more than 1024, a working set of 0, waiting with a
+    /// working set of 1, a name of no or too many bytes, a [`Persist`] without a name or that stores at every 0 or keeps 0; [`Exists`](ErrorKind::Exists) if the name is taken;
+    /// [`NotInitialized`](ErrorKind::NotInitialized), [`OutOfMemory`](ErrorKind::OutOfMemory),
+    /// [`ResourceLimit`](ErrorKind::ResourceLimit) for the 32,769th object.
+    pub fn build(self) -> Result<DDict<K, V, C>> {
+        self.check()?;
+        let core = runtime::current()?;
+        let rules = Rules {
+            window: self.window,
+            waits_for_keys: self.waits_for_keys,
+            waits_for_writers: self.waits_for_writers,
+            persists: self.persist.is_some(),
+        };
+        let limit = self.memory / self.managers as u64;
+        let body = Body::create(core.clone(), label::<K, V, C>(), self.managers, limit, rules)?;
+        if let (Some(persist), Some(name)) = (self.persist, &self.name) {
+            body.table().set_note(&Archive::note(persist, name)?)?;
+        }
+        if let Some(name) = &self.name {
+            names::give(core.memory(), name, body.object().id())?;
+        }
+        Ok(DDict {
+            body: Arc::new(body),
+            at: AtomicU32::new(0),
+            manager: None,
+            seat: OnceCell::new(),
+            types: PhantomData,
+        })
+    }
+
+    fn check(&self) -> Result<()> {
+        let refused = |text: &str| Err(Error::new(ErrorKind::InvalidArgument, text));
+        if !(1..=MANAGERS_MOST).contains(&self.managers) {
+            return refused("a dictionary has 1 to 1024 managers on a node");
+        }
+        if !(1..=WINDOW_MOST).contains(&self.window) {
+            return refused("a dictionary's working set has 1 to 1,048,576 checkpoints");
+        }
+        if self.window == 1 && (self.waits_for_keys || self.waits_for_writers) {
+            return refused("to wait for keys or writers needs a working set of at least 2: see `working_set`");
+        }
+        if self.persist.is_some() && self.name.is_none() {
+            return refused("a dictionary that stores checkpoints needs a name, under which they are stored");
+        }
+        self.persist.as_ref().map_or(Ok(()), Persist::check)
+    }
+}
+
+impl<K, V, C> std::fmt::Debug for DDictBuilder<K, V, C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { memory, managers, name, window, .. } = self;
+        write!(f, "DDictBuilder {{ memory: {memory}, managers: {managers}, name: {name:?}, working_set: {window} }}")
+    }
+}
+
+/// An empty dictionary of the same shape under another name, which stores no checkpoints.
+pub(super) fn alike<K, V, C: Codec<K> + Codec<V>>(dict: &DDict<K, V, C>, name: &str) -> Result<DDict<K, V, C>> {
+    let (table, rules) = (dict.body.table(), dict.body.rules);
+    DDictBuilder {
+        memory: table.limit() * table.shards() as u64,
+        managers: table.shards(),
+        name: Some(name.into()),
+        window: rules.window,
+        waits_for_keys: rules.waits_for_keys,
+        waits_for_writers: rules.waits_for_writers,
+        persist: None,
+        types: PhantomData,
+    }
+    .build()
+}

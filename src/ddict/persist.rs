@@ -1,0 +1,126 @@
+//! Checkpoints that outlive the job: stored when they are retired, or now, and read again.
+
+use std::ops::Range;
+
+use super::archive::{Archive, Record};
+use super::body::Gate;
+use super::{DDict, Wrote};
+use crate::codec::Codec;
+use crate::error::{Error, ErrorKind, Result};
+use crate::table::{Cargo, Expect, How, View};
+
+impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
+    fn archive(&self) -> Result<&Archive> {
+        let none = || {
+            let text = format!("{} stores no checkpoints: `persist` of its builder says where", self.body.name());
+            Error::new(ErrorKind::InvalidArgument, text)
+        };
+        self.body.archive()?.ok_or_else(none)
+    }
+
+    /// Stores what this handle sees at its checkpoint, now, whatever the builder said about how often. What others put at the same
+    /// checkpoint meanwhile may be in it or not; [`freeze`](DDict::freeze) it if that matters. Handles of queues and the like
+    /// cannot be stored.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) without a [`Persist`](super::Persist), or if a value holds handles;
+    /// [`Io`](ErrorKind::Io) with what the store says; [`CheckpointRetired`](ErrorKind::CheckpointRetired);
+    /// [`Closed`](ErrorKind::Closed) if it was destroyed.
+    pub fn persist(&self) -> Result<u32> {
+        let (archive, at) = (self.archive()?, self.checkpoint_id());
+        self.still_there(at)?;
+        let _keeper = self.body.table().keep();
+        self.store_at(archive, at)?;
+        self.still_there(at)?;
+        Ok(at)
+    }
+
+    fn store_at(&self, archive: &Archive, at: u32) -> Result<()> {
+        let table = self.body.table();
+        let view = View { at, exact: self.body.rules.waits_for_keys };
+        archive.store(at, table.label(), table.shards(), |manager, part| {
+            let parts = self.parts().into_iter().filter(|(of, _)| *of == manager);
+            for (_, number) in parts {
+                self.walk_part(manager, number, view, |item| {
+                    if item.cargo {
+                        let text = "a value holds handles of queues, locks or the like, which cannot be stored";
+                        return Err(Error::new(ErrorKind::InvalidArgument, text));
+                    }
+                    let record = Record { key: item.key, value: item.value, kept: item.kept };
+                    part.record(&record).map_err(|why| Error::with_source(ErrorKind::Io, "", why))
+                })?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Stores those of the checkpoints that have just been retired that shall be.
+    pub(super) fn store_retired(&self, retired: Range<u32>) {
+        if !self.body.rules.persists {
+            return;
+        }
+        let whole = DDict { manager: None, ..self.clone() };
+        let stored = whole.archive().and_then(|archive| {
+            let due = retired.filter(|checkpoint| checkpoint.is_multiple_of(archive.every));
+            due.into_iter().try_for_each(|checkpoint| whole.store_at(archive, checkpoint))
+        });
+        if let Err(error) = stored {
+            // Whoever goes on to the next checkpoint cannot help it; `persisted` shows what there is.
+            tracing::error!(%error, "a checkpoint of {} was not stored", self.body.name());
+        }
+    }
+
+    /// The numbers of the stored checkpoints that are whole as far as one can see without reading all of them.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) without a [`Persist`](super::Persist); [`Io`](ErrorKind::Io).
+    pub fn persisted(&self) -> Result<Vec<u32>> {
+        self.archive()?.offered(self.body.table().label())
+    }
+
+    /// Puts a stored checkpoint in place of everything that is in the dictionary, and goes to it with this handle. It may have
+    /// been stored by a dictionary with another number of managers. Every byte is looked at before anything is changed.
+    ///
+    /// # Errors
+    /// [`NoCheckpoint`](ErrorKind::NoCheckpoint) with the name of what is missing, cut off, changed or of other types, and
+    /// nothing has changed; [`InvalidArgument`](ErrorKind::InvalidArgument) without a [`Persist`](super::Persist);
+    /// [`OutOfMemory`](ErrorKind::OutOfMemory) if there is too little for it, and [`Io`](ErrorKind::Io): the dictionary has part of
+    /// it then; [`Closed`](ErrorKind::Closed) if it was destroyed.
+    pub fn restore(&self, checkpoint: u32) -> Result<()> {
+        let (archive, table) = (self.archive()?, self.body.table());
+        let label = table.label();
+        archive.verify(checkpoint, label)?;
+        let _keeper = table.keep();
+        let was_frozen = self.is_frozen();
+        self.freeze()?;
+        self.wipe();
+        let loaded = self.load(archive, checkpoint);
+        self.body.set_floor(checkpoint);
+        self.change_gate(|gate| gate.with_newest(checkpoint).frozen(was_frozen))?;
+        self.set_checkpoint_id(checkpoint);
+        loaded
+    }
+
+    /// Puts the entries of a stored checkpoint into the dictionary, which is frozen for all others.
+    fn load(&self, archive: &Archive, checkpoint: u32) -> Result<()> {
+        let (table, gate) = (self.body.table(), self.body.gate());
+        let view = View { at: checkpoint, exact: false };
+        let how = How { view, floor: checkpoint, kept: false, cargo: false, expect: Expect::Any, gate: gate.0 };
+        archive.load(checkpoint, table.label(), |record| {
+            let key = table.key(record.key);
+            let how = How { kept: record.kept, ..how };
+            let fill = |space: &mut [u8]| space.copy_from_slice(record.value);
+            let shard = table.shard_of(&key);
+            let put = table.put(shard, &key, &how, record.value.len(), &mut Cargo::new(), fill, |_| ())?;
+            if put == Wrote::Stale { Err(self.changed_under(gate)) } else { Ok(()) }
+        })
+    }
+
+    fn changed_under(&self, gate: Gate) -> Error {
+        if self.body.gate().is_destroyed() {
+            return self.body.destroyed();
+        }
+        let text = format!("{} was unfrozen while checkpoint {} was restored", self.body.name(), gate.newest());
+        Error::new(ErrorKind::Frozen, text)
+    }
+}

@@ -1,0 +1,236 @@
+//! Reading: no lock, no claim, no system call, and not a word of shared memory written.
+//!
+//! A reader follows a slot to an entry, compares the key, copies the value, and believes it all if the entry's
+//! block is still in the same life. A value in a block of its own is pinned while it is read.
+
+use std::cell::Cell;
+
+use super::TableError;
+use super::entry::{Entry, Form, Head, Name, Slot, load_words};
+use super::ground::Ground;
+use super::layout::slot;
+use super::pin::{Cargo, Pin};
+use super::shard::Shard;
+use crate::prim::Ordering;
+
+/// A key as bytes, with their hash.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key<'k> {
+    pub(crate) bytes: &'k [u8],
+    pub(crate) hash: u64,
+}
+
+impl Key<'_> {
+    /// What is compared first: the highest bits, since the lowest are the same in a whole line.
+    #[inline]
+    pub(super) fn tag(&self) -> u64 {
+        self.hash >> (64 - slot::TAG.mask().count_ones())
+    }
+}
+
+/// An entry that was found, in the life that was found.
+#[derive(Clone, Copy)]
+pub(super) struct Found<'t> {
+    pub(super) entry: Entry<'t>,
+    pub(super) head: Head,
+    pub(super) form: Form,
+}
+
+/// What a look at an entry says.
+pub(super) enum Look<T> {
+    Yes(T),
+    No,
+    /// It is not what it was when the look began: look again from the start.
+    Changed,
+}
+
+/// What may be seen at a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct View {
+    /// The checkpoint.
+    pub(crate) at: u32,
+    /// Values put at other checkpoints are seen only if they are kept for good.
+    pub(crate) exact: bool,
+}
+
+impl View {
+    /// Everything up to a checkpoint.
+    #[cfg(test)]
+    pub(crate) fn up_to(at: u32) -> View {
+        View { at, exact: false }
+    }
+
+    fn shows(self, version: u32, form: Form) -> bool {
+        version <= self.at && (!self.exact || version == self.at || form.is_kept())
+    }
+}
+
+impl<'t, G: Ground> Shard<'t, G> {
+    /// The newest entry of a key.
+    #[inline]
+    pub(super) fn newest(&self, key: &Key<'_>) -> Option<Found<'t>> {
+        'again: loop {
+            let number = self.route(key.hash);
+            for slot in self.slots(number) {
+                // Acquire: pairs with the publication of a slot; the entry is whole.
+                let slot = Slot(slot.load(Ordering::Acquire));
+                if !slot.has_tag(key.tag()) {
+                    continue;
+                }
+                match self.look(slot, key) {
+                    Look::Yes(found) => return Some(found),
+                    Look::No => {}
+                    Look::Changed => continue 'again,
+                }
+            }
+            if self.route(key.hash) == number {
+                return None;
+            }
+        }
+    }
+
+    /// Whether the entry of a slot has this key.
+    #[inline]
+    pub(super) fn look(&self, slot: Slot, key: &Key<'_>) -> Look<Found<'t>> {
+        let Some(entry) = Entry::at(self.ground, slot.spot()) else { return Look::Changed };
+        let Some(head) = entry.head_for(slot) else { return Look::Changed };
+        let form = entry.form();
+        let equal = entry.hash() == key.hash as u32 && entry.has_key(form, key.bytes);
+        match equal {
+            true => Look::Yes(Found { entry, head, form }),
+            // What was compared may be another life's.
+            false if entry.is_still(head) => Look::No,
+            false => Look::Changed,
+        }
+    }
+
+    /// The entry of a key that may be seen. `Changed` if one on the way is not what it was.
+    pub(super) fn visible(&self, newest: Found<'t>, view: View) -> Look<Found<'t>> {
+        let mut found = newest;
+        while !view.shows(found.entry.version(), found.form) {
+            let older = found.entry.older();
+            if !found.entry.is_still(found.head) {
+                return Look::Changed;
+            }
+            if !older.is_some() {
+                return Look::No;
+            }
+            let Some(entry) = Entry::at(self.ground, older.spot()) else { return Look::Changed };
+            let head = entry.head();
+            let form = entry.form();
+            if !older.means(head) || !entry.is_still(head) {
+                return Look::Changed;
+            }
+            found = Found { entry, head, form };
+        }
+        let gone = found.form.is_gone();
+        match found.entry.is_still(found.head) {
+            false => Look::Changed,
+            true if gone => Look::No,
+            true => Look::Yes(found),
+        }
+    }
+
+    /// The entry of a key as seen from a checkpoint. Not to be believed beyond the life that it names.
+    #[inline]
+    pub(super) fn find(&self, key: &Key<'_>, view: View) -> Option<Found<'t>> {
+        loop {
+            match self.visible(self.newest(key)?, view) {
+                Look::Yes(found) => return Some(found),
+                Look::No => return None,
+                Look::Changed => {}
+            }
+        }
+    }
+
+    /// Copies words of an entry behind its head. False if it is not the same life any more.
+    #[inline]
+    pub(super) fn copy(&self, found: &Found<'t>, skipped: usize, into: &mut [u64]) -> bool {
+        let Some(words) = found.entry.body(skipped, into.len()) else { return false };
+        load_words(words, into);
+        found.entry.is_still(found.head)
+    }
+
+    /// Calls `take` once with the value of a key. With what it made, the name of the entry that the value is from.
+    #[inline]
+    pub(super) fn get<R>(
+        &self,
+        key: &Key<'_>,
+        view: View,
+        cargo: &mut Cargo,
+        mut take: impl FnMut(&[u8]) -> R,
+    ) -> Result<Option<(R, Name)>, TableError> {
+        loop {
+            let Some(found) = self.find(key, view) else { return Ok(None) };
+            if let Some(taken) = self.take(&found, cargo, &mut take)? {
+                return Ok(Some((taken, found.entry.name(found.head))));
+            }
+        }
+    }
+
+    /// Calls `take` with the value of an entry, unless that is not the same life any more.
+    #[inline]
+    pub(super) fn take<R>(
+        &self,
+        found: &Found<'t>,
+        cargo: &mut Cargo,
+        take: &mut impl FnMut(&[u8]) -> R,
+    ) -> Result<Option<R>, TableError> {
+        if found.form.is_large() || found.form.has_cargo() {
+            return self.take_pinned(found, cargo, take);
+        }
+        Ok(self.take_copied(found, take))
+    }
+
+    #[inline]
+    fn take_copied<R>(&self, found: &Found<'t>, take: &mut impl FnMut(&[u8]) -> R) -> Option<R> {
+        let form = found.form;
+        with_words(form.value_words(), |words| {
+            let copied = self.copy(found, form.key_words(), words);
+            copied.then(|| take(&bytemuck::cast_slice(words)[..form.value()]))
+        })
+    }
+
+    fn take_pinned<R>(
+        &self,
+        found: &Found<'t>,
+        cargo: &mut Cargo,
+        take: &mut impl FnMut(&[u8]) -> R,
+    ) -> Result<Option<R>, TableError> {
+        let Some(pin) = self.pin(found.entry, found.head, cargo)? else { return Ok(None) };
+        let taken = self.pinned_bytes(&pin).map(take);
+        self.unpin(pin, cargo);
+        taken.map(Some).ok_or(TableError::damaged("a value is not where it was"))
+    }
+
+    /// The value of a pinned entry, where it is.
+    pub(super) fn pinned_bytes(&self, pin: &Pin<'t>) -> Option<&'t [u8]> {
+        let form = pin.entry.form();
+        let spot = if form.is_large() { pin.entry.large(form)?.spot() } else { pin.entry.value_spot(form) };
+        self.ground.bytes(spot, form.value())
+    }
+}
+
+/// Words that need no more than the stack.
+const FEW: usize = 16;
+/// Longest buffer that a thread keeps.
+const KEPT: usize = 1 << 17;
+
+/// Calls `f` with so many words to write into.
+#[inline]
+pub(super) fn with_words<R>(count: usize, f: impl FnOnce(&mut [u64]) -> R) -> R {
+    thread_local! {
+        static WORDS: Cell<Vec<u64>> = const { Cell::new(Vec::new()) };
+    }
+    if count <= FEW {
+        return f(&mut [0; FEW][..count]);
+    }
+    let mut words = WORDS.take();
+    if words.len() < count {
+        words.resize(count, 0);
+    }
+    let result = f(&mut words[..count]);
+    words.truncate(KEPT);
+    WORDS.set(words);
+    result
+}

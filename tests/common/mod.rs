@@ -1,0 +1,66 @@
+//! Jobs of several ranks for tests: the test binary started so many times, as any launcher would.
+//!
+//! Each rank runs the test `a_rank_of_a_job` of its binary, which does what `PART` names. Ranks that differ in
+//! `DRAGON_NODE_ID` are different nodes, which reach each other by tcp only.
+#![allow(dead_code)] // Each binary takes what it needs.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longer than anything takes that works.
+pub const LONG: Duration = Duration::from_secs(60);
+
+/// The ranks of a job under way.
+pub struct Job(pub Vec<Child>);
+
+/// Starts a job whose rank `r` is on node `nodes[r]`.
+pub fn start(part: &str, nodes: &[u32]) -> Job {
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).unwrap().port();
+    let rank = |rank: usize| {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["a_rank_of_a_job", "--exact", "--nocapture"])
+            .env("PART", part)
+            .env("DRAGON_RENDEZVOUS", format!("127.0.0.1:{port}"))
+            .env("DRAGON_RANK", rank.to_string())
+            .env("DRAGON_SIZE", nodes.len().to_string())
+            .env("DRAGON_NODE_ID", nodes[rank].to_string())
+            .env("DRAGON_SECRET", "a secret of this test and no other")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    Job((0..nodes.len()).map(rank).collect())
+}
+
+impl Job {
+    /// Waits until all ranks have ended.
+    pub fn outputs(self) -> Vec<Output> {
+        let begun = Instant::now();
+        let mut ranks = self.0;
+        while ranks.iter_mut().any(|rank| rank.try_wait().unwrap().is_none()) {
+            if begun.elapsed() > LONG {
+                ranks.iter_mut().for_each(|rank| drop(rank.kill()));
+                let said: Vec<_> = ranks.into_iter().map(|rank| text(&rank.wait_with_output().unwrap())).collect();
+                panic!("the job hangs: {said:#?}");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        ranks.into_iter().map(|rank| rank.wait_with_output().unwrap()).collect()
+    }
+
+    /// Waits until all ranks have ended well.
+    pub fn ends_well(self) {
+        let outputs = self.outputs();
+        let said = || outputs.iter().map(text).collect::<Vec<_>>().join("\n---- next rank:\n");
+        assert!(outputs.iter().all(|output| output.status.success()), "{}", said());
+    }
+}
+
+/// All that a rank said.
+pub fn text(output: &Output) -> String {
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    format!("{}\n{out}\n{err}", output.status)
+}
