@@ -300,6 +300,11 @@ impl Plan {
         effects
     }
 
+    /// Those of these that run get a signal.
+    pub(super) fn signal(&mut self, members: impl Iterator<Item = usize>, signal: Signal) -> Vec<Effect> {
+        members.filter(|at| self.pid(*at).is_some()).map(|member| Effect::Signal { member, signal }).collect()
+    }
+
     /// What is due by now.
     pub(super) fn tick(&mut self, now: Instant) -> Vec<Effect> {
         let mut effects = Vec::new();
@@ -341,6 +346,7 @@ impl Plan {
     }
 
     /// All members on a node that is lost.
+    #[expect(dead_code, reason = "for processes on other nodes, which come next")]
     pub(super) fn lost(&mut self, node: NodeNumber, why: &str, now: Instant) -> Vec<Effect> {
         let there: Vec<_> = (0..self.len()).filter(|member| self.node(*member) == node).collect();
         let mut effects = Vec::new();

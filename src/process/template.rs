@@ -96,7 +96,8 @@ pub struct Template {
     pub(super) wish: std::result::Result<Wish, String>,
     pub(super) node: Option<NodeId>,
     /// What the argument of a function holds handles of.
-    pub(super) load: Arc<Load>,
+    #[expect(dead_code, reason = "it is held, not read")]
+    load: Arc<Load>,
 }
 
 impl Template {
@@ -202,7 +203,7 @@ impl Template {
     /// Those of [`ProcessGroup::start`].
     pub fn start(self) -> Result<Process> {
         let group = ProcessGroup::builder().build()?;
-        group.add(1, self)?;
+        group.add_all(1, self)?;
         group.start()?;
         Ok(group.process(0))
     }

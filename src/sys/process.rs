@@ -144,3 +144,9 @@ pub(crate) fn open_files(pid: u32) -> Vec<OpenFile> {
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
     paths.filter_map(|path| fs::read_link(&path).ok().map(|name| OpenFile { path, name })).collect()
 }
+
+/// This process's standard output once more.
+pub(crate) fn stdout() -> io::Result<OwnedFd> {
+    use std::os::fd::AsFd;
+    io::stdout().as_fd().try_clone_to_owned()
+}

@@ -8,6 +8,7 @@
 use std::{
     any::{Any, TypeId, type_name},
     cell::Cell,
+    io::Write,
     marker::PhantomData,
     ptr::NonNull,
 };
