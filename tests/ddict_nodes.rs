@@ -26,6 +26,7 @@ fn a_rank_of_a_job() {
         "handles" => handles(&dragon),
         "ends" => ends(&dragon),
         "elsewhere" => elsewhere(&dragon),
+        "stored" => stored(&dragon),
         "lost" => return lost(dragon),
         other => panic!("there is no part {other}"),
     }
@@ -273,16 +274,16 @@ fn writers(dragon: &Runtime) {
     put_all(&dict);
     all.wait().unwrap();
     if dragon.rank() == 0 {
-        (0..2).for_each(|_| drop(dict.checkpoint()));
+        (0..2).for_each(|_| _ = dict.checkpoint());
         // Waits for rank 1, which is still at 0.
         put_all(&dict);
         all.wait().unwrap();
-        (0..2).for_each(|_| drop(dict.checkpoint()));
+        (0..2).for_each(|_| _ = dict.checkpoint());
         put_all(&dict);
     } else {
-        let late = Duration::from_millis(50);
-        std::thread::sleep(late);
-        (0..2).for_each(|_| drop(dict.checkpoint()));
+        // A time in which rank 0 may begin to wait; that it does is not needed.
+        std::thread::sleep(Duration::from_millis(50));
+        (0..2).for_each(|_| _ = dict.checkpoint());
         // A worker that writes and is killed holds nobody up.
         let pool = Pool::new(1).unwrap();
         let task = pool.submit(
@@ -384,6 +385,44 @@ fn elsewhere(dragon: &Runtime) {
     assert!((0..3).all(|key| alone.get(&key).unwrap() == key));
     let bad = DDict::<u64, u64>::builder().nodes(&[nodes[0], nodes[0]]).build();
     assert_eq!(bad.unwrap_err().kind(), ErrorKind::InvalidArgument);
+    all.wait().unwrap();
+}
+
+#[test]
+fn stored_checkpoints_are_read_by_another_number_of_nodes() {
+    let folder = tempfile::tempdir().unwrap();
+    // SAFETY: each test that reads this variable sets it first, and there is one.
+    unsafe { std::env::set_var("STORE", folder.path()) };
+    start("stored", &[0, 1]).ends_well();
+    start("stored", &[0, 1, 2]).ends_well();
+    start("stored", &[0, 0]).ends_well();
+}
+
+/// Stores what it adds to what it finds.
+fn stored(dragon: &Runtime) {
+    let all = share(dragon, || Barrier::new(dragon.size()).unwrap());
+    if dragon.rank() == 0 {
+        let persist = dragon::Persist::posix(std::env::var("STORE").unwrap());
+        let dict = DDict::<u64, u64>::builder().managers_per_node(2).working_set(2).name("stored").persist(persist);
+        let dict = dict.build().unwrap();
+        let before = dict.persisted().unwrap();
+        assert_eq!(dict.restore(77).unwrap_err().kind(), ErrorKind::NoCheckpoint);
+        let mut known = 0;
+        if let Some(last) = before.last() {
+            dict.restore(*last).unwrap();
+            known = 100 * u64::from(*last + 1);
+            assert!(dict.len().unwrap() == known && (0..known).all(|key| dict.get(&key).unwrap() == key));
+            dict.checkpoint();
+        }
+        for _ in 0..3 {
+            (known..known + 100).for_each(|key| dict.put(&key, &key).unwrap());
+            known += 100;
+            assert_eq!(dict.persist().unwrap(), dict.checkpoint_id());
+            dict.checkpoint();
+        }
+        assert_eq!(dict.persisted().unwrap().len(), before.len() + 3);
+        assert_eq!(dict.persisted().unwrap().last().copied(), Some(dict.checkpoint_id() - 1));
+    }
     all.wait().unwrap();
 }
 

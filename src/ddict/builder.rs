@@ -147,7 +147,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDictBuilder<K, V, C> {
         let body = Body::create(core.clone(), label::<K, V, C>(), self.managers, limit, rules)?;
         if let (Some(persist), Some(name)) = (self.persist, &self.name) {
             let archive = Some(Archive::note(persist, name)?);
-            body.table().set_note(&Note { archive, directory: None }.encoded()?)?;
+            body.table().set_note(&Note { archive, directory: None, base: None }.encoded()?)?;
         }
         if let Some(name) = &self.name {
             names::give(core.memory(), name, body.object().id())?;
@@ -185,7 +185,8 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDictBuilder<K, V, C> {
         let label = label::<K, V, C>();
         let seed = self.seed.unwrap_or(core.memory().job().0 ^ label);
         let shape = Shape { label, seed, managers: self.managers as u32, limit, rules };
-        let map = Map::create::<K, V, C>(&core, shape, nodes, &[])?;
+        let persist = self.persist.as_ref().zip(self.name.as_deref());
+        let map = Map::create::<K, V, C>(&core, shape, nodes, persist)?;
         if let Some(name) = &self.name {
             map.give_name(name)?;
         }

@@ -112,7 +112,7 @@ impl Head {
         self
     }
 
-    pub(super) fn expect(&self) -> Expect {
+    pub(super) fn expected(&self) -> Expect {
         match self.flags & (flag::ABSENT | flag::SAME) {
             0 => Expect::Any,
             flag::ABSENT => Expect::Absent,

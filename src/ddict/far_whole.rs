@@ -15,7 +15,7 @@ use super::pack;
 use super::place::Map;
 use super::whole::{DDictStats, ManagerStats};
 use crate::codec::Codec;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::ObjectId;
 use crate::prim::{AtomicU32, Ordering};
 use crate::runtime;
@@ -128,7 +128,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     {
         let one = self.at_manager(manager as usize);
         let said = one.everywhere(map, function, argument)?.pop();
-        said.map(|(_, said)| said).ok_or_else(|| Error::new(crate::ErrorKind::Io, "a manager's node says nothing"))
+        said.map(|(_, said)| said).ok_or_else(|| Error::new(ErrorKind::Io, "a manager's node says nothing"))
     }
 
     pub(super) fn far_keys(&self, map: &Map) -> Result<Vec<K>>
@@ -241,7 +241,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         Ok(found)
     }
 
-    pub(super) fn far_map_reduce<R, F, G>(&self, map: &Map, _map: F, reduce: G) -> Result<Option<R>>
+    pub(super) fn far_map_reduce<R, F, G>(&self, over: &Map, _mapped: F, reduce: G) -> Result<Option<R>>
     where
         K: Send,
         V: Send,
@@ -249,12 +249,12 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         F: Fn(&K, &V) -> R + Copy + Send + Sync + 'static,
         G: Fn(R, R) -> R + Copy + Send + Sync + 'static,
     {
-        let sums = self.everywhere(map, map_reduce_at::<K, V, C, R, F, G>, &())?;
+        let sums = self.everywhere(over, map_reduce_at::<K, V, C, R, F, G>, &())?;
         Ok(sums.into_iter().filter_map(|(_, sum)| sum).reduce(reduce))
     }
 
     /// The same dictionary without a manager of its own.
-    fn whole(&self) -> DDict<K, V, C> {
+    pub(super) fn whole(&self) -> DDict<K, V, C> {
         DDict { manager: None, ..self.clone() }
     }
 }
@@ -313,7 +313,7 @@ fn newest_at<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(sent: Sent<()>) -> 
 /// The argument says into which parts, by place.
 fn copy_at<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(sent: Sent<Vec<ObjectId>>) -> Did<()> {
     did(sent.dict::<K, V, C>().and_then(|dict| {
-        let none = || Error::new(crate::ErrorKind::Io, "a part of a dictionary has none to be copied into");
+        let none = || Error::new(ErrorKind::Io, "a part of a dictionary has none to be copied into");
         let part = *sent.argument.get(sent.place as usize).ok_or_else(none)?;
         let copy = Sent { part, place: sent.place, at: 0, shard: None, argument: () }.dict::<K, V, C>()?;
         dict.copy_into(&copy)

@@ -42,6 +42,8 @@ pub(super) struct Note {
     pub(super) archive: Option<Vec<u8>>,
     /// Where the other parts are, if there are others.
     pub(super) directory: Option<Directory>,
+    /// The dictionary's name, if parts store checkpoints under names made of it.
+    pub(super) base: Option<String>,
 }
 
 impl Note {
@@ -108,10 +110,13 @@ fn alone(body: &Body) -> Directory {
     Directory { shape, places: vec![(body.core.place().node(), body.object().id())] }
 }
 
+/// A handle that writes: node, process, and its number there.
+type Writer = (NodeNumber, ProcId, u64);
+
 /// What a home knows of the processes that call it.
 struct Guests<K, V, C> {
     /// The handles that write, where others wait for writers.
-    writers: HashMap<(NodeNumber, ProcId, u64), Arc<DDict<K, V, C>>>,
+    writers: HashMap<Writer, Arc<DDict<K, V, C>>>,
     /// How often a process has let go: who waits for one that has gives up.
     left: HashMap<(NodeNumber, ProcId), u64>,
     lost: Vec<NodeNumber>,
@@ -373,7 +378,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
 
     fn put(&self, asked: &Asked) -> Result<(u16, Vec<u8>)> {
         let (head, value) = (&asked.head, asked.value());
-        let (expect, kept) = (head.expect(), head.has(flag::KEPT));
+        let (expect, kept) = (head.expected(), head.has(flag::KEPT));
         let dict = self.handle(head.shard, head.at);
         let writer = self.writer(asked);
         let through = writer.as_deref().unwrap_or(&dict);
@@ -395,7 +400,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
         let key = self.body.table().key(asked.key());
         let through = writer.as_deref().unwrap_or(&dict);
         through
-            .remove_bytes_at(asked.head.shard as usize, &key, asked.head.expect())
+            .remove_bytes_at(asked.head.shard as usize, &key, asked.head.expected())
             .map(|wrote| (said(wrote), Vec::new()))
     }
 

@@ -1,4 +1,4 @@
-//! A dictionary over the memory of a node, for all processes of a job.
+//! A dictionary over the memory of all nodes, for all processes of a job.
 
 mod archive;
 mod body;
@@ -8,6 +8,7 @@ mod checkpoint;
 mod encode;
 mod far;
 mod far_batch;
+mod far_persist;
 mod far_whole;
 mod handle;
 mod home;
@@ -46,8 +47,8 @@ use crate::table::{Cargo, Expect, How, Key, Name, View, Wrote};
 use crate::time::Deadline;
 use crate::wire::Message;
 
-/// A dictionary in shared memory: every process of the node reads and writes it directly. On other nodes of the job a handle
-/// of it is an error, so far.
+/// A dictionary over the memory of all nodes of a job, or of some: every process of a node reads and writes directly
+/// what is in the memory of that node, and calls the other nodes for the rest, one message there and one back.
 ///
 /// A read takes no lock and makes no system call; a write takes part of the table for a moment. Every call is
 /// atomic: nobody ever sees half a value, whoever dies at whatever moment. How keys and values become bytes is

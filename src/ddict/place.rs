@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::body::{Body, Rules};
 use super::far::Calls;
 use super::home::{self, PartOpening, Said};
+use super::store::Persist;
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{NodeNumber, ObjectId};
@@ -121,7 +122,7 @@ impl Map {
         core: &Arc<Core>,
         shape: Shape,
         nodes: &[NodeNumber],
-        archive: &[Option<Vec<u8>>],
+        persist: Option<(&Persist, &str)>,
     ) -> Result<Arc<Map>> {
         let here = nodes.iter().position(|node| *node == core.place().node());
         // The near one first: it lives as long as this is in hand.
@@ -133,7 +134,7 @@ impl Map {
         }
         let places = nodes.iter().copied().zip(parts).collect();
         let map = Map::over(core, Directory { shape, places }, here, homes)?;
-        map.settle(archive)?;
+        map.settle(persist)?;
         OPEN.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&map));
         Ok(map)
     }
@@ -152,10 +153,13 @@ impl Map {
     }
 
     /// Writes the directory at every place, before anybody else has the dictionary.
-    fn settle(&self, archive: &[Option<Vec<u8>>]) -> Result<()> {
+    fn settle(&self, persist: Option<(&Persist, &str)>) -> Result<()> {
+        let places = self.directory.places.len();
+        let archives = persist.map(|(persist, base)| super::far_persist::notes(persist, base, places)).transpose()?;
         let note = |place: usize| {
-            let directory = Some(self.directory.clone());
-            home::Note { archive: archive.get(place).cloned().flatten(), directory }.encoded()
+            let archive = archives.as_ref().and_then(|archives| archives.get(place).cloned().flatten());
+            let base = persist.map(|(_, base)| base.to_owned());
+            home::Note { archive, directory: Some(self.directory.clone()), base }.encoded()
         };
         if let Some(here) = self.here {
             self.body.table().set_note(&note(here)?)?;
