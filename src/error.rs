@@ -9,6 +9,7 @@ use crate::codec::Undecoded;
 use crate::mesh::MeshError;
 use crate::mm::MemError;
 use crate::names::NameError;
+use crate::proto::placement::Misplaced;
 use crate::services::{FarError, ServiceError, Why};
 use crate::table::TableError;
 use crate::task::{Failure, TaskError};
@@ -246,12 +247,19 @@ impl From<ServiceError> for Error {
         let kind = match &source {
             ServiceError::Descriptors { .. } | ServiceError::Processes { .. } => ErrorKind::ResourceLimit,
             ServiceError::Spawn { .. } => ErrorKind::Io,
+            ServiceError::Bind { .. } => ErrorKind::InvalidArgument,
             ServiceError::Memory(memory) => memory_kind(memory),
             ServiceError::Task(_) => ErrorKind::WrongBuild,
             ServiceError::Wire(_) => ErrorKind::Codec,
             ServiceError::Stopped => ErrorKind::NotInitialized,
         };
         Error::with_source(kind, "", source)
+    }
+}
+
+impl From<Misplaced> for Error {
+    fn from(source: Misplaced) -> Error {
+        Error::with_source(ErrorKind::InvalidArgument, "", source)
     }
 }
 

@@ -36,6 +36,14 @@ pub(crate) enum ServiceError {
         /// The kernel's word.
         source: io::Error,
     },
+    /// The cpus that the child is to be bound to are not to be had any more.
+    #[error("cannot bind a child process to the cpus {cpus}: {source} (they went offline, or out of the cpuset)")]
+    Bind {
+        /// Their numbers.
+        cpus: String,
+        /// The kernel's word.
+        source: io::Error,
+    },
     /// The node's memory has no place for another process.
     #[error(transparent)]
     Memory(#[from] MemError),

@@ -21,6 +21,7 @@ use super::agent::ChildEnd;
 use crate::bootstrap::makes_a_rank;
 use crate::id::ProcId;
 use crate::mm::Memory;
+use crate::policy::{self, Seat};
 use crate::sys;
 use crate::task::FnRef;
 use crate::task::birth::{self, Hello};
@@ -34,6 +35,8 @@ pub(crate) struct Order {
     pub(crate) argument: Vec<u8>,
     /// Who hears of the child's end.
     pub(crate) ended: Sender<ChildEnd>,
+    /// Its cpus and GPUs; `None`: those of this process.
+    pub(crate) seat: Option<Seat>,
 }
 
 /// A child that has been started.
@@ -74,7 +77,8 @@ pub(super) fn spawn(memory: &Memory, serial: u64, order: Order) -> Result<Living
 
 fn start(memory: &Memory, serial: u64, process: ProcId, order: Order) -> Result<Living, ServiceError> {
     let (ours, theirs) = sys::socket::pair().map_err(|e| ServiceError::spawn("its control socket", e))?;
-    let mut handle = command(theirs).spawn().map_err(|e| ServiceError::spawn("the process itself", e))?;
+    let mut command = command(theirs);
+    let mut handle = spawn_on(order.seat.as_ref(), &mut command)?;
     mark!("process.spawn.born");
     memory.process_started(process, handle.id());
     mark!("process.spawn.known");
@@ -91,6 +95,21 @@ fn start(memory: &Memory, serial: u64, process: ProcId, order: Order) -> Result<
             Err(error)
         }
     }
+}
+
+/// Starts a command on a seat. The child inherits its cpus from this thread, which takes its own again: so `posix_spawn`
+/// remains all that it takes, and the child is bound before its first instruction, whatever program it is.
+pub(crate) fn spawn_on(seat: Option<&Seat>, command: &mut Command) -> Result<Child, ServiceError> {
+    let Some(seat) = seat else { return command.spawn().map_err(|e| ServiceError::spawn("the process itself", e)) };
+    command.envs(seat.env.iter().map(|(name, value)| (name, value)));
+    let spawned = match &seat.cpus {
+        None => command.spawn(),
+        Some(cpus) => {
+            let bind = |source| ServiceError::Bind { cpus: policy::numbers(cpus), source };
+            sys::affinity::while_on(cpus, || command.spawn()).map_err(bind)?
+        }
+    };
+    spawned.map_err(|e| ServiceError::spawn("the process itself", e))
 }
 
 /// The command line of a child: this very program, even if its file was replaced meanwhile.
