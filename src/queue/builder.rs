@@ -129,7 +129,7 @@ impl<T, C: Codec<T>> QueueBuilder<T, C> {
         let core = runtime::current()?;
         let node = match self.node {
             Some(node) => node,
-            None => core.home_by(&self.policy)?,
+            None => core.home(&self.policy)?,
         };
         if node.number() != core.place().node() {
             let body = self.make_far(&core, node)?;

@@ -133,11 +133,23 @@ impl Core {
         System { nodes, here }
     }
 
-    /// The node of an object that is made with this policy: of the policy only its placement counts.
-    pub(crate) fn home_by(&self, policy: &Policy) -> Result<NodeId> {
-        let policy = Policy { cpus: None, gpus: None, ..policy.clone().over(&Policy::current()) };
-        let seats = self.seats(&[(policy, 1)])?;
-        Ok(seats.first().map_or(NodeId(self.place().node()), |seat| seat.node))
+    /// The node of an object that is made with this policy.
+    pub(crate) fn home(&self, policy: &Policy) -> Result<NodeId> {
+        let homes = self.homes(&[(policy.clone(), 1)])?;
+        Ok(homes.first().copied().unwrap_or(NodeId(self.place().node())))
+    }
+
+    /// The nodes of objects, so many of each policy, completed by that of the scope. Only placement and distribution count.
+    pub(crate) fn homes(&self, wanted: &[(Policy, usize)]) -> Result<Vec<NodeId>> {
+        let scope = Policy::current();
+        let only_where = |policy: &Policy| Policy { cpus: None, gpus: None, ..policy.clone().over(&scope) };
+        let wanted: Vec<_> = wanted.iter().map(|(policy, number)| (only_where(policy), *number)).collect();
+        Ok(self.seats(&wanted)?.into_iter().map(|seat| seat.node).collect())
+    }
+
+    /// The nodes on which processes of this policy may be, with how many each can run at a time.
+    pub(crate) fn room(&self, policy: &Policy) -> Result<Vec<(NodeId, usize)>> {
+        Ok(placement::room(policy, self.system().nodes(), NodeId(self.place().node()))?)
     }
 
     /// A seat for each process, so many of each policy in their order, or an error that names what is not there. Nothing is

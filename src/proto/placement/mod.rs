@@ -8,19 +8,19 @@ use crate::policy::{Distribution, Gpu, Node, Placement, Policy, Seat, Vendor, nu
 pub(crate) enum Misplaced {
     /// A policy names a node that the job has not.
     #[error("there is no {node} in this job, or it is lost; there are: {there}")]
-    NoNode { node: NodeId, there: String },
+    Node { node: NodeId, there: String },
     /// A policy names a host on which the job has no node.
     #[error("this job has no node on host `{name}`; its hosts: {there}")]
-    NoHost { name: String, there: String },
+    Host { name: String, there: String },
     /// A policy names a cpu that no node has on which it may place something.
     #[error("there is no cpu {cpu} to be used on {at}: its cpus are {there}{others}")]
-    NoCpu { cpu: usize, at: String, there: String, others: String },
+    Cpu { cpu: usize, at: String, there: String, others: String },
     /// A policy names a GPU that no node has on which it may place something.
     #[error("there is no GPU `{gpu}` to be seen on {at}: its GPUs are {there}{others}")]
-    NoGpu { gpu: String, at: String, there: String, others: String },
+    Gpu { gpu: String, at: String, there: String, others: String },
     /// A process on no cpu at all.
     #[error("a policy names no cpu at all: leave `cpus` out to bind nothing")]
-    NoCpus,
+    Unbound,
 }
 
 /// So many names an error lists.
@@ -44,7 +44,6 @@ pub(crate) fn plan(wanted: &[(Policy, usize)], nodes: &[Node], here: NodeId) -> 
 }
 
 /// The nodes on which processes of this policy may be, with how many processors each gives them.
-#[allow(dead_code, reason = "pools without a number of workers ask for it")]
 pub(crate) fn room(policy: &Policy, nodes: &[Node], here: NodeId) -> Result<Vec<(NodeId, usize)>, Misplaced> {
     let room = |(at, seat): (usize, Seat)| {
         let most = seat.cpus.map_or(usize::MAX, |cpus| cpus.len());
@@ -83,7 +82,7 @@ impl Cursor<'_> {
 /// The nodes on which processes of this policy may be, each with the seat of such a process: at least one.
 fn fitting(policy: &Policy, nodes: &[Node], here: NodeId) -> Result<Vec<(usize, Seat)>, Misplaced> {
     if policy.cpus.as_ref().is_some_and(Vec::is_empty) {
-        return Err(Misplaced::NoCpus);
+        return Err(Misplaced::Unbound);
     }
     let named = named(policy, nodes, here)?;
     let (mut fitting, mut first_missing) = (Vec::new(), None);
@@ -110,13 +109,13 @@ fn named(policy: &Policy, nodes: &[Node], here: NodeId) -> Result<Vec<usize>, Mi
             let found = all(&|node| is_host(&node.name, name));
             if found.is_empty() {
                 let there = listed(nodes.iter().map(|node| node.name.clone()));
-                return Err(Misplaced::NoHost { name: name.clone(), there });
+                return Err(Misplaced::Host { name: name.clone(), there });
             }
             (found, here)
         }
     };
     if found.is_empty() {
-        return Err(Misplaced::NoNode { node, there: listed(nodes.iter().map(|node| node.id.to_string())) });
+        return Err(Misplaced::Node { node, there: listed(nodes.iter().map(|node| node.id.to_string())) });
     }
     Ok(found)
 }
@@ -134,7 +133,7 @@ fn seat(policy: &Policy, node: &Node) -> Result<Seat, Misplaced> {
     let cpus = policy.cpus.as_ref().map(|wanted| {
         let missing = wanted.iter().find(|cpu| !node.cpus.contains(cpu));
         if let Some(&cpu) = missing {
-            return Err(Misplaced::NoCpu { cpu, at: at(), there: numbers(&node.cpus), others: String::new() });
+            return Err(Misplaced::Cpu { cpu, at: at(), there: numbers(&node.cpus), others: String::new() });
         }
         let mut cpus = wanted.clone();
         cpus.sort_unstable();
@@ -149,7 +148,7 @@ fn seat(policy: &Policy, node: &Node) -> Result<Seat, Misplaced> {
                     [] => "none".into(),
                     gpus => listed(gpus.iter().map(|gpu| gpu.name.clone())),
                 };
-                return Err(Misplaced::NoGpu { gpu: name.clone(), at: at(), there, others: String::new() });
+                return Err(Misplaced::Gpu { gpu: name.clone(), at: at(), there, others: String::new() });
             };
             if !gpus.contains(&gpu) {
                 gpus.push(gpu);
@@ -202,7 +201,7 @@ fn listed(names: impl Iterator<Item = String>) -> String {
 impl Misplaced {
     /// The same, on so many other nodes as well.
     fn on(mut self, more: usize) -> Misplaced {
-        if let (Misplaced::NoCpu { others, .. } | Misplaced::NoGpu { others, .. }, 1..) = (&mut self, more) {
+        if let (Misplaced::Cpu { others, .. } | Misplaced::Gpu { others, .. }, 1..) = (&mut self, more) {
             *others = format!("; nor has any of {more} other nodes where it might be");
         }
         self

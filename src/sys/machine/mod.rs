@@ -1,7 +1,10 @@
 //! What this machine has, as far as this process may use it: cpus, memory, GPUs.
 
+mod gpus;
 mod numa;
 mod quota;
+#[cfg(test)]
+mod trees;
 
 use crate::id::NodeId;
 use crate::policy::Node;
@@ -20,6 +23,6 @@ pub(crate) fn describe(id: NodeId) -> Node {
         cpus,
         numa: numa::read(numa::FOLDER.as_ref()),
         memory: super::shm::memory_of_machine(),
-        gpus: Vec::new(),
+        gpus: gpus::visible(|name| std::env::var(name).ok()),
     }
 }

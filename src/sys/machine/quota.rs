@@ -36,19 +36,9 @@ fn whole(quota: u64, period: u64) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::trees::tree;
     use super::*;
     use crate::sys::cgroup::find;
-
-    /// A tree of files as control groups have them.
-    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let mount = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = mount.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        mount
-    }
 
     #[test]
     fn the_smallest_quota_on_the_way_counts_in_version_2() {
