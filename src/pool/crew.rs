@@ -111,8 +111,11 @@ impl Recruiter {
         let order = |&place: &usize| {
             self.board.reset(place);
             let assignment = Assignment { place, ..self.assignment.clone() };
-            let seat = self.seats.get(place).cloned();
-            Order { entry, argument: assignment.encode(), ended: self.ended.clone(), seat }
+            let order = Order::worker(entry, assignment.encode(), self.ended.clone());
+            match self.seats.get(place) {
+                Some(seat) => order.on(seat),
+                None => order,
+            }
         };
         self.home.spawn(places.iter().map(order).collect())
     }
