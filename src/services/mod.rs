@@ -18,6 +18,6 @@ pub(crate) use far::{
     FarDict, FarError, FarObject, FarQueue, FarSession, Names, NewQueue, OWN_HEAD_MOST, OWN_WORDS, SPELL, SyncOp,
     Travels, Watch, WatchedQueue, Why, deadline_of, patience_of, tell_end, well_or_own,
 };
-pub(crate) use host::{DictCall, DictHome, Guest, Host, Loss, Seat, Venue, finish, seat_dict};
+pub(crate) use host::{DictCall, DictHome, Guest, Host, Loss, Seat, Venue, describe, finish, seat_dict};
 pub(crate) use spawn::{Born, Order, Setting, Work, read_argument};
 pub(crate) use threads::Threads;

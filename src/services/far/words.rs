@@ -21,6 +21,9 @@ pub(in crate::services) const DICT: Service = 22;
 /// Processes that use objects of other nodes, and their end.
 pub(in crate::services) const GUEST: Service = 21;
 
+/// What a node has: cpus, memory, GPUs.
+pub(in crate::services) const MACHINE: Service = 30;
+
 /// Sessions: what a process of another node has running here.
 pub(in crate::services) const SESSION: Service = 10;
 
