@@ -498,7 +498,8 @@ fn copies(dragon: &Runtime) {
     assert_eq!(dict.get(&3000).unwrap(), 20);
     all.wait().unwrap();
     let pool = Pool::new(1).unwrap();
-    let add = |dict: DDict<u64, u64>| dict.batch(|batch| (4000..4100).try_for_each(|key| batch.put(&key, &key))).unwrap();
+    let add =
+        |dict: DDict<u64, u64>| dict.batch(|batch| (4000..4100).try_for_each(|key| batch.put(&key, &key))).unwrap();
     assert_eq!(pool.submit(add, dict.clone()).unwrap().get().unwrap(), 100);
     assert!((4000..4100).all(|key| dict.get(&key).unwrap() == key));
     all.wait().unwrap();

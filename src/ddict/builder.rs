@@ -185,7 +185,11 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDictBuilder<K, V, C> {
     fn check_replicas(&self, nodes: usize) -> Result<()> {
         let refused = |text: String| Err(Error::new(ErrorKind::InvalidArgument, text));
         if self.replicas as usize >= nodes {
-            return refused(format!("{} replicas need {} nodes, and there are {nodes}", self.replicas, self.replicas + 1));
+            return refused(format!(
+                "{} replicas need {} nodes, and there are {nodes}",
+                self.replicas,
+                self.replicas + 1
+            ));
         }
         if nodes > PLACES_MOST {
             return refused(format!("a dictionary with replicas has at most {PLACES_MOST} nodes: see `nodes`"));

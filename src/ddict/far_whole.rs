@@ -75,7 +75,8 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     fn sent<A>(&self, map: &Map, place: usize, argument: A) -> Sent<A> {
         let at = self.at.load(Ordering::Relaxed); // this handle's own
         let replicated = map.directory.shape.replicas > 0;
-        let here = |manager: u32| Some(map.acting(manager)).filter(|spot| spot.place == place).map(|spot| spot.shard as u32);
+        let here =
+            |manager: u32| Some(map.acting(manager)).filter(|spot| spot.place == place).map(|spot| spot.shard as u32);
         let shards = match self.manager {
             Some(manager) => Some(here(manager).into_iter().collect()),
             None if replicated => Some((0..map.directory.managers()).filter_map(here).collect()),
@@ -127,13 +128,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         }
     }
 
-    fn at_places<F, A, R>(
-        &self,
-        map: &Map,
-        places: &[usize],
-        function: F,
-        argument: &A,
-    ) -> Result<Vec<(usize, R)>>
+    fn at_places<F, A, R>(&self, map: &Map, places: &[usize], function: F, argument: &A) -> Result<Vec<(usize, R)>>
     where
         F: Fn(Sent<A>) -> Did<R> + Copy + Send + Sync + 'static,
         A: Message + Clone,

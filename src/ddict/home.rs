@@ -101,7 +101,15 @@ fn open_or_make<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(opening: &PartOp
         // Made for one node alone.
         None => Some(alone(&body)),
     };
-    seat_dict(id, Arc::new(Home::<K, V, C> { body: Arc::new(body), guests: Mutex::default(), copies: OnceCell::new(), types: PhantomData }));
+    seat_dict(
+        id,
+        Arc::new(Home::<K, V, C> {
+            body: Arc::new(body),
+            guests: Mutex::default(),
+            copies: OnceCell::new(),
+            types: PhantomData,
+        }),
+    );
     Ok(directory)
 }
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::home::{Asked, Home, refuse, said};
 use super::far::{flag, op};
 use super::far_batch;
+use super::home::{Asked, Home, refuse, said};
 use super::replica::{Copies, Effect};
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
@@ -133,7 +133,11 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
             return Ok(Wrote::Refused);
         }
         let value = puts.then(|| asked.value().to_vec());
-        self.do_all(copies, head.at, &[Effect { manager, key: asked.key().to_vec(), value, kept: head.has(flag::KEPT) }])?;
+        self.do_all(
+            copies,
+            head.at,
+            &[Effect { manager, key: asked.key().to_vec(), value, kept: head.has(flag::KEPT) }],
+        )?;
         Ok(if there.is_some() { Wrote::Over } else { Wrote::New })
     }
 
@@ -160,7 +164,8 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
         let done = copies.spread(at, effects).and_then(|()| self.apply(at, &records));
         if done.is_err() {
             // What some copies have and this one has not is taken back, as far as they answer.
-            let now: Result<Vec<Effect>> = effects.iter().map(|effect| self.now(effect.manager, copies, &effect.key, at)).collect();
+            let now: Result<Vec<Effect>> =
+                effects.iter().map(|effect| self.now(effect.manager, copies, &effect.key, at)).collect();
             let _ = now.and_then(|now| copies.spread(at, &now));
         }
         done

@@ -316,11 +316,9 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// # Errors
     /// As [`try_get`](DDict::try_get).
     pub fn contains(&self, key: &K) -> Result<bool> {
-        with_key::<K, C, _>(key, |bytes| {
-            match self.away(&self.body.table().key(bytes)) {
-                Some(to) => self.far_contains(to, &self.body.table().key(bytes)),
-                None => self.contains_bytes(bytes),
-            }
+        with_key::<K, C, _>(key, |bytes| match self.away(&self.body.table().key(bytes)) {
+            Some(to) => self.far_contains(to, &self.body.table().key(bytes)),
+            None => self.contains_bytes(bytes),
         })
     }
 

@@ -264,7 +264,8 @@ impl Copies {
     pub(super) fn adopt(&self, from: u32, lost: u64) -> Result<()> {
         let place = self.directory.places.iter().position(|(node, _)| *node == from);
         if place.is_none_or(|place| self.lost() >> place & 1 == 1) {
-            let text = format!("node {from} counts as lost, and others have gone on without its part of the dictionary");
+            let text =
+                format!("node {from} counts as lost, and others have gone on without its part of the dictionary");
             return Err(Error::new(ErrorKind::NodeLost, text));
         }
         if lost >> self.place & 1 == 1 {
@@ -327,7 +328,8 @@ impl Copies {
         let (lost, filled) = (self.lost(), lock(&self.filled).clone());
         let mine = |manager: &u32| self.directory.copies(*manager, lost).first() == Some(&self.place);
         let managers = (0..self.directory.managers()).filter(mine);
-        let copies = managers.flat_map(|manager| self.directory.copies(manager, lost).into_iter().map(move |to| (manager, to)));
+        let copies =
+            managers.flat_map(|manager| self.directory.copies(manager, lost).into_iter().map(move |to| (manager, to)));
         copies.filter(|(manager, to)| *to != self.place && !filled.contains(&(*manager, *to))).collect()
     }
 
