@@ -84,6 +84,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
         &[
             "sys",
             "mm",
+            "wait",
             "counters",
             "channel",
             "latch",

@@ -6,6 +6,7 @@ use std::thread;
 use crossbeam::channel::{bounded, unbounded};
 
 use super::board::Board;
+use super::conscript::Ranks;
 use super::crew::Recruiter;
 use super::engine::{Engine, WINDOW};
 use super::flight::Context;
@@ -20,7 +21,7 @@ use crate::channel::{Channel, Load};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::NodeNumber;
 use crate::runtime;
-use crate::runtime::NodeId;
+use crate::runtime::{NodeId, Place};
 use crate::task;
 use crate::task::thunk::{self, Captures};
 use crate::wire::{self, Message};
@@ -39,6 +40,12 @@ enum Nodes {
     Named(Vec<NodeNumber>),
 }
 
+/// How many workers on each node, this one first; and which ranks those are, if they are ranks.
+struct Shares {
+    here: usize,
+    far: Vec<(NodeNumber, usize, Option<Vec<u32>>)>,
+}
+
 /// Settings of a [`Pool`].
 ///
 /// ```
@@ -52,6 +59,7 @@ enum Nodes {
 pub struct PoolBuilder {
     processes: Option<usize>,
     nodes: Nodes,
+    on_ranks: bool,
     initializer: Option<Result<Initializer>>,
     tasks_per_worker: u64,
     retries: u32,
@@ -59,7 +67,14 @@ pub struct PoolBuilder {
 
 impl PoolBuilder {
     pub(super) fn new() -> PoolBuilder {
-        PoolBuilder { processes: None, nodes: Nodes::All, initializer: None, tasks_per_worker: 0, retries: 0 }
+        PoolBuilder {
+            processes: None,
+            nodes: Nodes::All,
+            on_ranks: false,
+            initializer: None,
+            tasks_per_worker: 0,
+            retries: 0,
+        }
     }
 
     /// How many workers. Default: on each node as many as a process there may use processors.
@@ -129,10 +144,35 @@ impl PoolBuilder {
         self
     }
 
+    /// The other ranks of the job are the workers, one each, instead of processes that are started: those that wait in
+    /// [`finalize`](crate::Runtime::finalize), in [`run`](crate::run), or where they drop their last hold on the runtime.
+    ///
+    /// A rank takes tasks as soon as it waits, on the thread that does; as long as it works for one pool, another one has a
+    /// thread of its own there. Tasks for which no rank is there yet wait at the pool. With
+    /// [`processes`](PoolBuilder::processes) so many ranks at most, those with the lowest numbers; with
+    /// [`nodes`](PoolBuilder::nodes) or [`local`](PoolBuilder::local) those of these nodes.
+    ///
+    /// A rank that dies is a lost worker, as any, and nobody takes its place; when all are lost, so is the pool. A rank is never
+    /// killed: a task that still runs when its pool is terminated or dropped is left to its end, and its rank waits for it
+    /// before it goes on. A task that panics says so on its rank's standard error, and the error has no place in the source.
+    ///
+    /// ```no_run
+    /// let squares = dragon::run(|_dragon| {                 // `mpirun -n 64 ./program`: rank 0 is here
+    ///     let pool = dragon::Pool::builder().on_ranks().build()?;
+    ///     pool.map(|x: u64| x * x, 0..1_000_000)            // on ranks 1 to 63
+    /// })?;
+    /// # Ok::<(), dragon::Error>(())
+    /// ```
+    pub fn on_ranks(mut self) -> PoolBuilder {
+        self.on_ranks = true;
+        self
+    }
+
     /// Starts the workers.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for zero processes or an unknown node,
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for zero processes or an unknown node, for ranks where there are none
+    /// or that are to be replaced,
     /// [`NotInitialized`](ErrorKind::NotInitialized) without a runtime,
     /// [`ResourceLimit`](ErrorKind::ResourceLimit) if the system gives no process or descriptor,
     /// [`OutOfMemory`](ErrorKind::OutOfMemory), [`NodeLost`](ErrorKind::NodeLost) for a node that was named. On an error
@@ -142,33 +182,73 @@ impl PoolBuilder {
             return Err(Error::new(ErrorKind::InvalidArgument, "a pool needs at least one process, not 0"));
         }
         let core = runtime::current()?;
+        let shares = self.shares(core.place())?;
         let initializer = self.initializer.transpose()?;
         let named = matches!(self.nodes, Nodes::Named(_));
-        let shares = shares(self.processes, &self.nodes, core.place().node(), core.place().nodes())?;
-        let [(_, here), far @ ..] = &shares[..] else {
-            return Err(Error::new(ErrorKind::InvalidArgument, "a pool needs at least one node"));
-        };
+        let Shares { here, far } = shares;
         let told = initializer.as_ref().map(|(name, bytes, _)| (name.clone(), bytes.clone()));
-        let founding = |workers: usize| Founding {
-            workers: workers as u64,
-            tasks_per_worker: self.tasks_per_worker,
-            initializer: told.clone(),
-        };
-        let wanted: Vec<_> = far.iter().map(|(node, workers)| (*node, founding(*workers))).collect();
-        let (workers, tasks_per_worker, retries) = (*here, self.tasks_per_worker, self.retries);
-        let plan = Plan { workers, tasks_per_worker, initializer, retries, sites: wanted.len(), far: false };
+        let wanted = far.into_iter().map(|(node, workers, ranks)| {
+            let (tasks_per_worker, initializer) = (self.tasks_per_worker, told.clone());
+            (node, Founding { workers: workers as u64, ranks, tasks_per_worker, initializer })
+        });
+        let wanted: Vec<_> = wanted.collect();
+        let (tasks_per_worker, retries) = (self.tasks_per_worker, self.retries);
+        let sites = wanted.len();
+        let plan = Plan { workers: here, tasks_per_worker, initializer, retries, sites, far: false, ranks: None };
         let mesh = core.mesh()?.filter(|_| !wanted.is_empty()).cloned();
         plan.carry_out(Home::Own(core.clone()), |engine| {
             let Some(mesh) = mesh else { return Ok(0) };
-            let (sites, far) = Sites::found(&mesh, engine, &wanted, named)?;
-            engine.take_in(sites, workers, &far);
+            let (sites, far) = Sites::found(&mesh, (&core, engine), &wanted, named)?;
+            engine.take_in(sites, here, &far);
             Ok(far.iter().sum())
         })
     }
+
+    fn shares(&self, place: &Place) -> Result<Shares> {
+        if self.on_ranks {
+            if self.tasks_per_worker > 0 {
+                let text = "`tasks_per_worker` replaces workers, and no rank is replaced: not with `on_ranks`";
+                return Err(Error::new(ErrorKind::InvalidArgument, text));
+            }
+            return ranks(self.processes, &order(&self.nodes, place.node(), place.nodes())?, place);
+        }
+        let shares = shares(self.processes, &self.nodes, place.node(), place.nodes())?;
+        let here = shares.first().map_or(0, |(_, here)| *here);
+        Ok(Shares { here, far: shares.into_iter().skip(1).map(|(node, workers)| (node, workers, None)).collect() })
+    }
 }
 
-/// How many workers on each node: first this one, though it may have none. 0 elsewhere: as many as there are processors.
-fn shares(processes: Option<usize>, nodes: &Nodes, here: NodeNumber, all: u32) -> Result<Vec<(NodeNumber, usize)>> {
+/// The other ranks on these nodes, at most so many.
+fn ranks(most: Option<usize>, nodes: &[NodeNumber], place: &Place) -> Result<Shares> {
+    let of_ranks = place.charter.as_ref().map_or(&[][..], |chartered| &chartered.charter.nodes);
+    let others = (0..).zip(of_ranks).filter(|(rank, node)| *rank != place.rank && nodes.contains(node));
+    let others: Vec<(u32, NodeNumber)> =
+        others.map(|(rank, node)| (rank, *node)).take(most.unwrap_or(usize::MAX)).collect();
+    if others.len() < most.unwrap_or(1) {
+        let text = format!(
+            "{} workers are wanted, and there are {} other ranks on these nodes, in a job of {}: start more, or do without \
+             `on_ranks`",
+            most.map_or_else(|| "at least 1".to_string(), |most| most.to_string()),
+            others.len(),
+            place.size()
+        );
+        return Err(Error::new(ErrorKind::InvalidArgument, text));
+    }
+    let mut far: Vec<(NodeNumber, usize, Option<Vec<u32>>)> = Vec::new();
+    for (rank, on) in others {
+        match far.iter_mut().find(|(node, ..)| *node == on) {
+            Some((_, workers, Some(ranks))) => {
+                *workers += 1;
+                ranks.push(rank);
+            }
+            _ => far.push((on, 1, Some(vec![rank]))),
+        }
+    }
+    Ok(Shares { here: 0, far })
+}
+
+/// The nodes that are meant, this one first unless they are named.
+fn order(nodes: &Nodes, here: NodeNumber, all: u32) -> Result<Vec<NodeNumber>> {
     let mut order: Vec<NodeNumber> = match nodes {
         Nodes::All => (0..all).map(|step| (here + step) % all).collect(),
         Nodes::Own => vec![here],
@@ -183,6 +263,12 @@ fn shares(processes: Option<usize>, nodes: &Nodes, here: NodeNumber, all: u32) -
     }
     let mut seen = std::collections::HashSet::new();
     order.retain(|node| seen.insert(*node));
+    Ok(order)
+}
+
+/// How many workers on each node: first this one, though it may have none. 0 elsewhere: as many as there are processors.
+fn shares(processes: Option<usize>, nodes: &Nodes, here: NodeNumber, all: u32) -> Result<Vec<(NodeNumber, usize)>> {
+    let order = order(nodes, here, all)?;
     let share = |at: usize| match processes {
         Some(processes) => processes / order.len() + usize::from(at < processes % order.len()),
         None if order[at] == here => thread::available_parallelism().map_or(1, Into::into),
@@ -205,18 +291,27 @@ pub(super) struct Plan {
     pub(super) sites: usize,
     /// They work for a pool of another node.
     pub(super) far: bool,
+    /// They are ranks, which come when they wait.
+    pub(super) ranks: Option<Ranks>,
 }
 
 impl Plan {
     /// Starts the workers of this node, and then, by `others`, those of other nodes, which returns how many those are.
-    pub(super) fn carry_out(self, home: Home, others: impl FnOnce(&Engine) -> Result<usize>) -> Result<Pool> {
+    pub(super) fn carry_out(self, home: Home, others: impl FnOnce(&Arc<Engine>) -> Result<usize>) -> Result<Pool> {
         let workers = self.workers;
         let parts = Parts::create(&home, workers, self.tasks_per_worker, self.initializer, (self.sites, self.far))?;
         let engine = Arc::new(Engine::new(parts.board.clone(), parts.tasks, parts.results, workers));
         let (ended, ends) = unbounded();
-        let recruiter = Recruiter { home: home.clone(), board: parts.board, assignment: parts.assignment, ended };
+        let recruiter = Recruiter {
+            home: home.clone(),
+            board: parts.board,
+            assignment: parts.assignment,
+            ended,
+            ranks: self.ranks,
+        };
         let places: Vec<usize> = (0..workers).collect();
-        let born = if workers > 0 { recruiter.start(&places)? } else { Vec::new() };
+        let children = workers > 0 && recruiter.ranks.is_none();
+        let born = if children { recruiter.start(&places)? } else { Vec::new() };
         let mut state = lock(&engine.state);
         places.into_iter().zip(born).for_each(|(place, born)| state.crew.seat(place, born));
         drop(state);
@@ -255,8 +350,9 @@ impl Parts {
         let memory = home.memory();
         let board = Board::create(memory, workers, WINDOW)?;
         let tasks = Channel::create(memory, WINDOW, INLINE)?;
-        // One more per worker for the word of one whose initializer failed, and per site for its last.
-        let results = Channel::create(memory, WINDOW + workers + sites, INLINE)?;
+        // Two more per worker, for the word of one whose initializer failed and of a rank that leaves, and one per site
+        // for its last word.
+        let results = Channel::create(memory, WINDOW + 2 * workers + sites, INLINE)?;
         let (block, initializer) = match initializer {
             None => (None, None),
             Some((reference, bytes, _cargo)) => {

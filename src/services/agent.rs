@@ -42,9 +42,12 @@ pub(crate) struct Watched {
     pub(crate) process: ProcId,
     /// Becomes readable when it ends.
     pub(crate) end: OwnedFd,
-    /// Called before what it held is repaired.
-    pub(crate) ended: Box<dyn FnOnce() + Send>,
+    /// Called before what it held is repaired. What it returns is called afterwards.
+    pub(crate) ended: Box<dyn FnOnce() -> AfterRepair + Send>,
 }
+
+/// What is left to say when a death has been repaired.
+pub(crate) type AfterRepair = Box<dyn FnOnce() + Send>;
 
 /// Hears of processes of this node that have ended, before what they held is repaired. Must not wait.
 pub(crate) type Ended = Box<dyn Fn(ProcId, u32) + Send>;
@@ -176,8 +179,9 @@ impl Shell {
         }
         for at in ended(watched) {
             let Watched { process, ended, .. } = self.watched.swap_remove(at);
-            ended();
+            let repaired = ended();
             self.bury(process);
+            repaired();
         }
         for at in ended(children) {
             let child = self.living.remove(at);

@@ -7,6 +7,7 @@ mod guests;
 mod latches;
 mod names;
 mod queues;
+mod roster;
 mod sessions;
 mod sync;
 mod world;
@@ -16,6 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use self::guests::Guests;
 use self::names::Registry;
 use self::queues::Queues;
+pub(crate) use self::roster::Reservist;
+use self::roster::Roster;
 use self::sessions::Sessions;
 pub(crate) use self::sessions::{Guest, Venue};
 use self::world::World;
@@ -71,6 +74,7 @@ struct Inner {
     names: Registry,
     guests: Guests,
     sessions: Arc<Sessions>,
+    roster: Arc<Roster>,
 }
 
 /// The server of a node's hub.
@@ -88,7 +92,8 @@ impl Host {
         let world = World::new(&seat, Box::new(tell));
         let (queues, names) = (Queues::new(memory.clone()), Registry::default());
         let guests = Guests::new(memory.clone());
-        let sessions = Sessions::new(memory.clone());
+        let roster = Roster::new();
+        let sessions = Sessions::new(memory.clone(), roster.clone());
         let inner = Inner {
             hub: hub.clone(),
             memory: memory.clone(),
@@ -99,6 +104,7 @@ impl Host {
             names,
             guests,
             sessions,
+            roster,
         };
         let host = Host(Arc::new(inner));
         hub.set_server(Arc::new(host.clone()));
@@ -118,6 +124,11 @@ impl Host {
     /// A rank of this node has ended without a farewell.
     pub(crate) fn rank_is_gone(&self, rank: u32, how: &str) {
         self.0.world.rank_is_gone(&self.0, rank, how);
+    }
+
+    /// And what it held has been repaired.
+    pub(crate) fn rank_is_buried(&self, rank: u32, how: &str) {
+        self.0.roster.tell(Reservist::Gone { rank, how: how.into() });
     }
 }
 
