@@ -12,11 +12,11 @@ mod recover;
 mod spawn;
 mod threads;
 
-pub(crate) use agent::{Agent, ChildEnd, Ended, Watched};
+pub(crate) use agent::{AfterRepair, Agent, ChildEnd, Ended, Watched};
 pub(crate) use error::ServiceError;
 pub(crate) use far::{
     FarError, FarObject, FarQueue, FarSession, Names, NewQueue, SPELL, SyncOp, Travels, Watch, WatchedQueue, Why,
     tell_end,
 };
-pub(crate) use host::{Guest, Host, Loss, Seat, Venue, describe, finish};
+pub(crate) use host::{Guest, Host, Loss, Reservist, Seat, Venue, describe, finish};
 pub(crate) use spawn::{Born, Order, Setting, Work, read_argument};
