@@ -51,6 +51,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("codec", &["wire"]),
     ("task", &["sys", "wire"]),
     ("bootstrap", &["sys"]),
+    ("pmi", &["sys"]),
     ("transport", &["sys", "mm", "ring", "wait"]),
     // Floor 3: decisions without effects; sending near or far.
     ("proto", &["wire"]),
@@ -70,6 +71,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
             "task",
             "wire",
             "bootstrap",
+            "pmi",
             "proto",
             "mesh",
         ],

@@ -4,6 +4,7 @@
 //! retries only what the kernel says to retry (`EINTR`).
 
 pub(crate) mod birth;
+pub(crate) mod elf;
 pub(crate) mod epoll;
 pub(crate) mod futex;
 pub(crate) mod identity;
