@@ -79,6 +79,8 @@ pub enum ErrorKind {
     Exists,
     /// The object carries values of another type, or is of another kind, than was asked for.
     WrongType,
+    /// A file may not be executed, written or entered.
+    PermissionDenied,
     /// The operating system refused something else.
     Io,
     /// The barrier is broken until it is reset.
@@ -246,12 +248,23 @@ impl From<ServiceError> for Error {
         let kind = match &source {
             ServiceError::Descriptors { .. } | ServiceError::Processes { .. } => ErrorKind::ResourceLimit,
             ServiceError::Spawn { .. } => ErrorKind::Io,
+            ServiceError::Program { source, .. } => of_file(source),
+            ServiceError::ZeroByte { .. } => ErrorKind::InvalidArgument,
             ServiceError::Memory(memory) => memory_kind(memory),
             ServiceError::Task(_) => ErrorKind::WrongBuild,
             ServiceError::Wire(_) => ErrorKind::Codec,
             ServiceError::Stopped => ErrorKind::NotInitialized,
         };
         Error::with_source(kind, "", source)
+    }
+}
+
+/// What sort of failure the kernel's word on a file is.
+fn of_file(error: &std::io::Error) -> ErrorKind {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+        std::io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+        _ => ErrorKind::Io,
     }
 }
 

@@ -52,6 +52,7 @@ mod runtime;
 mod ddict;
 pub mod observe;
 mod pool;
+mod process;
 mod queue;
 mod select;
 mod shared;
@@ -62,11 +63,16 @@ pub use error::{Error, ErrorKind, Result};
 pub use mm::{Backing, HugePages};
 pub use pmi::Pmi;
 pub use pool::{Chunked, Pool, PoolBuilder, Stream, Task, TaskWatch, WorkerInfo, WorkerState};
+pub use process::{
+    Exit, GroupEvent, GroupEvents, GroupState, Input, Output, Process, ProcessGroup, ProcessGroupBuilder, ProcessState,
+    Restart, Signal, Stdio, Template,
+};
 pub use queue::{GetManyError, Iter, PutError, Queue, QueueBuilder};
 pub use runtime::{Builder, Event, Events, MemoryStats, NodeId, Runtime, Stats, builder, init, run};
 pub use select::{ProcessWatch, Selector, Source};
 pub use shared::{Allocation, Channel, Loan, MemoryPool, Received};
 pub use sync::{Array, Barrier, Condvar, Lock, RwLock, Semaphore, Value};
+pub use task::Outcome;
 pub use wire::Message;
 
 /// Places where a crash test may kill this process. Only with feature `failpoints`.

@@ -82,6 +82,31 @@ fn a_token_goes_round_the_ring() {
 }
 
 #[test]
+fn dictionary_finds_the_places_of_words() {
+    let told = text(&run("dictionary", &["--least", "2", "red fish blue fish", "old fish new fish", "a blue whale"]));
+    assert!(told.starts_with("11 words, 7 of them different\n"), "{told}");
+    assert!(told.contains("    fish  1:1 1:3 2:1 2:3\n    blue  1:2 3:1\n"), "{told}");
+    assert!(told.ends_with("the longest is `whale`\n"), "{told}");
+}
+
+#[test]
+fn gups_ddict_prints_dragons_table() {
+    let told = text(&run("gups_ddict", &["--sizes", "8,70000", "--keys", "50", "--iterations", "2"]));
+    let lines: Vec<_> = told.lines().collect();
+    assert!(lines[1].starts_with("operation    size [B]   iterations  keys/client"), "{told}");
+    assert!(lines[2].starts_with("put          8          2           50 "), "{told}");
+    assert!(lines[9].starts_with("frozen get   70000 ") && lines.len() == 10, "{told}");
+}
+
+#[test]
+fn checkpoint_rolls_back_until_the_step_is_short_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = text(&run("checkpoint", &["--steps", "10", "--folder", folder.path().to_str().unwrap()]));
+    assert!(told.starts_with("10 checkpoints, ") && !told.contains(" 0 times"), "{told}");
+    assert!(told.contains("stored: [4, 8] in "), "{told}");
+}
+
+#[test]
 fn top_shows_a_running_job_from_outside() {
     let _dragon = dragon::init().unwrap();
     let queue = dragon::Queue::<u64>::builder().capacity(8).name("shown by top").build().unwrap();

@@ -105,8 +105,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("shared", &["mm", "wait", "channel", "mesh", "services", "error", "runtime", "select"]),
     ("queue", &["mm", "wait", "channel", "names", "wire", "codec", "mesh", "services", "error", "runtime", "select"]),
     ("sync", &["mm", "wait", "latch", "mesh", "services", "error", "runtime", "select"]),
-    ("process", &["task", "services", "error", "runtime"]),
-    ("group", &["proto", "task", "services", "error", "runtime", "process"]),
+    ("process", &["sys", "mm", "channel", "task", "wire", "mesh", "services", "error", "runtime"]),
     ("pool", &["mm", "wait", "channel", "task", "wire", "mesh", "services", "error", "runtime", "select"]),
     (
         "ddict",

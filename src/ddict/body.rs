@@ -103,7 +103,8 @@ impl Body {
         upper[RULES] = flag(rules.waits_for_keys, WAITS_FOR_KEYS)
             | flag(rules.waits_for_writers, WAITS_FOR_WRITERS)
             | flag(rules.persists, PERSISTS);
-        let plan = Plan { label, shards, limit, seed: core.memory().job().0 ^ label, upper };
+        let history = rules.window > 1 || rules.persists;
+        let plan = Plan { label, shards, limit, history, seed: core.memory().job().0 ^ label, upper };
         let table = Some(Table::create(core.memory(), &plan)?);
         Ok(Body { table, core, rules, archive: OnceCell::new() })
     }

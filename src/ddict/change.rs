@@ -10,6 +10,9 @@ use crate::table::{Expect, Wrote};
 use crate::time::Deadline;
 use crate::wait::{Patience, wait_until};
 
+/// How long one who waits for a change sleeps between looks.
+const NAP: Duration = Duration::from_millis(100);
+
 /// Whole numbers that [`DDict::fetch_add`] adds.
 pub trait Whole: Copy + 'static {
     /// Zero.
@@ -205,10 +208,13 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
             None => <C as Codec<V>>::encode(value, &mut wanted)
                 .map_err(|why| Error::with_source(ErrorKind::Codec, "a value cannot be written as bytes", why))?,
         }
-        let equal = || with_key::<K, C, _>(key, |bytes| self.read(bytes, |found| found == wanted));
-        self.wait(Deadline::after(patience), || match equal() {
-            Ok(Some(true)) => Some(Ok(())),
-            Ok(_) => None,
+        let is_equal = || {
+            let mut equal = false;
+            with_key::<K, C, _>(key, |bytes| self.look(bytes, |found| equal = found == wanted)).map(|_| equal)
+        };
+        self.wait(Deadline::after(patience), || match is_equal() {
+            Ok(true) => Some(Ok(())),
+            Ok(false) => None,
             Err(error) => Some(Err(error)),
         })
     }
@@ -216,9 +222,17 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// Waits until there is an answer; asks again whenever something was put or removed.
     pub(super) fn wait<T>(&self, deadline: Deadline, mut ask: impl FnMut() -> Option<Result<T>>) -> Result<T> {
         let Some(cell) = self.body.table().changed() else { return Err(self.body.destroyed()) };
-        wait_until(cell, &mut Patience::new(), deadline, &mut ask).unwrap_or_else(|_| {
-            let text = format!("the time given to wait for a change of {} is up", self.body.name());
-            Err(Error::new(ErrorKind::TimedOut, text))
-        })
+        let mut patience = Patience::new();
+        loop {
+            // Who changes a value tells of it without a step of its own, so nobody sleeps for ever on one word of it.
+            match wait_until(cell, &mut patience, deadline.within(NAP), &mut ask) {
+                Ok(answer) => return answer,
+                Err(_) if !deadline.passed() => {}
+                Err(_) => {
+                    let text = format!("the time given to wait for a change of {} is up", self.body.name());
+                    return Err(Error::new(ErrorKind::TimedOut, text));
+                }
+            }
+        }
     }
 }

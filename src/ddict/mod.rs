@@ -168,17 +168,22 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         let table = self.body.table();
         self.write(expect, |how, cargo| {
             let how = How { kept, cargo: !objects.is_empty(), ..*how };
-            let claims = self.claim_holds(objects)?;
+            let claims = if objects.is_empty() { Vec::new() } else { self.claim_holds(objects)? };
             Ok(table.put(shard, key, &how, len, cargo, &fill, |name| self.bind_holds(claims, name))?)
         })
     }
 
+    #[cold]
     fn claim_holds(&self, objects: &[Object]) -> Result<Vec<Claim>> {
         let memory = self.body.core.memory();
         objects.iter().map(|object| memory.claim_hold(object).map_err(Error::from)).collect()
     }
 
+    #[inline]
     fn bind_holds(&self, claims: Vec<Claim>, name: Name) {
+        if claims.is_empty() {
+            return;
+        }
         let id = self.body.object().id();
         claims.into_iter().for_each(|claim| claim.bind(id, name.word()));
     }
@@ -249,27 +254,27 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// The value of a key with the name of the entry that it is from.
     #[inline]
     fn find(&self, key: &K) -> Result<Option<(V, Name)>> {
-        with_key::<K, C, _>(key, |bytes| match self.look(bytes, decode::<V, C>)? {
-            Some((value, name)) => Ok(Some((value?, name))),
-            None => Ok(None),
+        with_key::<K, C, _>(key, |bytes| {
+            // Large values are not handed from call to call.
+            let mut value = None;
+            let name = self.look(bytes, |bytes| value = Some(decode::<V, C>(bytes)))?;
+            match (value, name) {
+                (Some(value), Some(name)) => Ok(Some((value?, name))),
+                _ => Ok(None),
+            }
         })
     }
 
-    /// What `take` makes of the bytes of a key's value.
+    /// Calls `take` with the bytes of a key's value, and says from which entry they are.
     #[inline]
-    fn read<R>(&self, key: &[u8], take: impl FnMut(&[u8]) -> R) -> Result<Option<R>> {
-        Ok(self.look(key, take)?.map(|(taken, _)| taken))
-    }
-
-    #[inline]
-    fn look<R>(&self, key: &[u8], take: impl FnMut(&[u8]) -> R) -> Result<Option<(R, Name)>> {
+    fn look(&self, key: &[u8], take: impl FnMut(&[u8])) -> Result<Option<Name>> {
         let (table, at) = (self.body.table(), self.at.load(Ordering::Relaxed)); // this handle's own
         let key = table.key(key);
         let mut cargo = Cargo::new();
         let found = table.get(self.shard_of(&key), &key, self.view(at), &mut cargo, take);
         self.body.unload(&mut cargo);
         self.still_there(at)?;
-        Ok(found?)
+        found.map_err(|refused| Error::from(*refused))
     }
 
     /// Whether a key is there. Never waits.

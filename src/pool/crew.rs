@@ -108,7 +108,7 @@ impl Recruiter {
         let order = |&place: &usize| {
             self.board.reset(place);
             let assignment = Assignment { place, ..self.assignment.clone() };
-            Order { entry, argument: assignment.encode(), ended: self.ended.clone() }
+            Order::worker(entry, assignment.encode(), self.ended.clone())
         };
         self.home.spawn(places.iter().map(order).collect())
     }

@@ -19,4 +19,4 @@ pub(crate) use far::{
     tell_end,
 };
 pub(crate) use host::{Guest, Host, Loss, Seat, Venue, finish};
-pub(crate) use spawn::{Born, Order, read_argument};
+pub(crate) use spawn::{Born, Order, Setting, Work, read_argument};

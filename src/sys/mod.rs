@@ -9,6 +9,7 @@ pub(crate) mod epoll;
 pub(crate) mod futex;
 pub(crate) mod identity;
 pub(crate) mod image;
+pub(crate) mod launch;
 pub(crate) mod net;
 pub(crate) mod overflow;
 mod pmix;
