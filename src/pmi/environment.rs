@@ -3,16 +3,19 @@
 use super::choose::Speaks;
 use super::team::Team;
 
-/// The variables of a rank whose end of the socket has the number `descriptor`. Those of PMIx are its server's affair.
-pub(crate) fn of_rank(team: &Team, rank: u32, speaks: Speaks, descriptor: Option<i32>) -> Vec<(String, String)> {
+/// Under which number a rank finds its end of the socket.
+pub(crate) const RANKS_DESCRIPTOR: i32 = 3;
+
+/// The variables of a rank. Those that PMIx's server wants it to have come on top.
+pub(crate) fn of_rank(team: &Team, rank: u32, speaks: Speaks) -> Vec<(String, String)> {
     let place = team.place(rank).unwrap_or_default();
     let mates = team.ranks_at(place);
     let local = mates.iter().position(|mate| *mate == rank).unwrap_or_default();
     let [rank, size, local, locals] = [rank as usize, team.size(), local, mates.len()].map(|number| number.to_string());
     let mut all = Vec::new();
     let mut set = |name: &str, value: &str| all.push((name.to_string(), value.to_string()));
-    if let (Some(version), Some(descriptor)) = (speaks.pmi, descriptor) {
-        set("PMI_FD", &descriptor.to_string());
+    if let Some(version) = speaks.pmi {
+        set("PMI_FD", &RANKS_DESCRIPTOR.to_string());
         set("PMI_RANK", &rank);
         set("PMI_SIZE", &size);
         set("PMI_JOBID", &team.name);

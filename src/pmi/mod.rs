@@ -27,7 +27,7 @@ mod tests;
 
 pub use choose::Pmi;
 pub(crate) use choose::{Speaks, choose};
-pub(crate) use environment::of_rank;
+pub(crate) use environment::{RANKS_DESCRIPTOR, of_rank};
 pub(crate) use share::{BookCall, Deed, Ending, Share};
 pub(crate) use store::News;
 pub(crate) use team::Team;

@@ -62,6 +62,13 @@ impl Office {
     }
 }
 
+impl Office {
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+}
+
 impl Drop for Office {
     fn drop(&mut self) {
         // It ends with its socket; one that hangs in the library does not.

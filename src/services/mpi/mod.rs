@@ -21,6 +21,7 @@ use std::thread;
 
 use crossbeam::channel::{Sender, bounded, unbounded};
 
+pub(in crate::services) use self::exchange::look_up;
 pub(crate) use self::exchange::{Alone, Exchange, Far};
 use self::shell::{Order, Shell};
 use super::ServiceError;
@@ -39,8 +40,9 @@ pub(crate) struct Plan {
     pub(crate) speaks: Speaks,
     /// The way to the other nodes.
     pub(crate) exchange: Arc<dyn Exchange>,
-    /// Hears, once, if the team must end: whoever started its ranks ends them.
-    pub(crate) ends: Sender<Ending>,
+    /// Hears, under this number, if the team must end: whoever started its ranks ends them.
+    pub(crate) ends: Sender<(u64, Ending)>,
+    pub(crate) key: u64,
 }
 
 /// What a rank is to be started with.
@@ -50,7 +52,8 @@ pub(crate) struct Billet {
     pub(crate) rank: u32,
     /// Variables to be set. What an outer launcher has left is to be removed (`bootstrap::makes_a_rank`).
     pub(crate) environment: Vec<(String, String)>,
-    /// To be open in the rank under the same number, and closed here as soon as the rank is started.
+    /// To be open in the rank under the number `RANKS_DESCRIPTOR`, and closed here as soon as the rank is started: only
+    /// then is its end noticed.
     pub(crate) descriptor: Option<OwnedFd>,
 }
 
