@@ -41,6 +41,16 @@ impl Speaks {
     pub(crate) fn anything(self) -> bool {
         self.pmi.is_some() || self.pmix
     }
+
+    /// What serves both.
+    pub(crate) fn and(self, other: Speaks) -> Speaks {
+        let must_have_pmix = |speaks: Speaks| speaks.pmix && !speaks.without_pmix;
+        Speaks {
+            pmi: self.pmi.max(other.pmi),
+            pmix: self.pmix || other.pmix,
+            without_pmix: !must_have_pmix(self) && !must_have_pmix(other),
+        }
+    }
 }
 
 /// Programs that run other programs, which may be MPI's. They link to none of it.

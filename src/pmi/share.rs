@@ -14,6 +14,8 @@ use super::team::Team;
 pub(crate) enum Deed {
     /// Bytes for a rank.
     Say { rank: u32, bytes: Vec<u8> },
+    /// Close the connection of a rank: one that aborts waits for that, and then ends with its code.
+    HangUp { rank: u32 },
     /// All ranks of this node have come to a barrier: exchange what they left with the other shares, then [`Share::met`].
     Meet { round: u64, news: News },
     /// A question to the book of published names, then [`Share::told`].
@@ -174,7 +176,12 @@ impl Share {
                 self.say(at, &form, WELL);
                 self.look_for_missing();
             }
-            Ask::Abort { code, words } => self.end(Ending::Abort { rank: self.seats[at].rank, code, words }),
+            Ask::Abort { code, words } => {
+                let rank = self.seats[at].rank;
+                self.seats[at].stage = Stage::Gone;
+                self.end(Ending::Abort { rank, code, words });
+                self.deeds.push_back(Deed::HangUp { rank });
+            }
             Ask::Publish { name, port } => self.ask(at, form, BookCall::Publish { name, port }),
             Ask::Unpublish { name } => self.ask(at, form, BookCall::Unpublish { name }),
             Ask::LookUp { name } => self.ask(at, form, BookCall::LookUp { name }),

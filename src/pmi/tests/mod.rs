@@ -54,6 +54,7 @@ impl Play {
                     Deed::Meet { round, news } => meeting.push((round, news)),
                     Deed::Ask { ticket, .. } => share.told(ticket, Ok(Some("port 1".into()))),
                     Deed::End(ending) => self.ended.push(ending),
+                    Deed::HangUp { .. } => {}
                 }
             }
         }

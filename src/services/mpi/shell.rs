@@ -237,6 +237,7 @@ impl Shell {
                         line.line.write(&self.epoll, &bytes);
                     }
                 }
+                Deed::HangUp { rank } => drop(desk.lines.get(&rank).and_then(|key| self.lines.remove(key))),
                 Deed::End(ending) => desk.end(ending),
                 Deed::Meet { round, news } => {
                     let (exchange, places) = (desk.exchange.clone(), (0..desk.team.nodes()).collect::<Vec<_>>());
