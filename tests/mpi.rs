@@ -37,8 +37,12 @@ fn said(group: &ProcessGroup) -> Vec<String> {
         std::io::Read::read_to_string(&mut process.stdout().unwrap(), &mut text).unwrap();
         text
     };
-    let mut lines: Vec<String> =
-        group.processes().into_iter().map(text).flat_map(|text| text.lines().map(String::from).collect::<Vec<_>>()).collect();
+    let mut lines: Vec<String> = group
+        .processes()
+        .into_iter()
+        .map(text)
+        .flat_map(|text| text.lines().map(String::from).collect::<Vec<_>>())
+        .collect();
     lines.sort();
     lines
 }
@@ -68,8 +72,11 @@ fn programs_of_every_library_run_as_groups() {
 #[test]
 fn groups_of_all_libraries_run_side_by_side() {
     let _dragon = dragon::init().unwrap();
-    let groups: Vec<_> =
-        installed().iter().flat_map(|library| [library; 2]).map(|library| (library, start(library.hello(), 3, Pmi::Auto))).collect();
+    let groups: Vec<_> = installed()
+        .iter()
+        .flat_map(|library| [library; 2])
+        .map(|library| (library, start(library.hello(), 3, Pmi::Auto)))
+        .collect();
     groups.iter().for_each(|(library, group)| is_right(group, 3, library));
 }
 

@@ -15,7 +15,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(usize, Ask, Form)>, &'static
     let body = std::str::from_utf8(body).map_err(|_| "a frame that is no text")?;
     let fields = fields(body);
     let command = fields.find("cmd").ok_or("a frame without a command")?.to_string();
-    let form = Form { command: format!("{command}-response"), thread: fields.find("thrid").map(Into::into), framed: true };
+    let form =
+        Form { command: format!("{command}-response"), thread: fields.find("thrid").map(Into::into), framed: true };
     Ok(Some((HEAD + length, meaning(&command, &fields), form)))
 }
 
@@ -59,7 +60,8 @@ fn value(text: &str) -> (String, &str) {
 }
 
 fn meaning(command: &str, fields: &Fields<'_>) -> Ask {
-    let waits = |fields: &Fields<'_>| fields.find("wait").is_some_and(|wait| wait == "1" || wait.eq_ignore_ascii_case("true"));
+    let waits =
+        |fields: &Fields<'_>| fields.find("wait").is_some_and(|wait| wait == "1" || wait.eq_ignore_ascii_case("true"));
     match command {
         "fullinit" => Ask::FullInit,
         "job-getid" => Ask::StoreName,

@@ -50,9 +50,7 @@ fn meaning(command: &str, fields: &Fields<'_>) -> (Ask, String) {
         "barrier_in" => (Ask::Barrier, "barrier_out"),
         "finalize" => (Ask::Finalize, "finalize_ack"),
         "abort" => (abort(fields), ""),
-        "publish_name" => {
-            (Ask::Publish { name: fields.text("service"), port: fields.text("port") }, "publish_result")
-        }
+        "publish_name" => (Ask::Publish { name: fields.text("service"), port: fields.text("port") }, "publish_result"),
         "unpublish_name" => (Ask::Unpublish { name: fields.text("service") }, "unpublish_result"),
         "lookup_name" => (Ask::LookUp { name: fields.text("service") }, "lookup_result"),
         other => return (Ask::Other(other.into()), format!("{other}_result")),

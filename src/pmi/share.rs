@@ -150,7 +150,8 @@ impl Share {
             // Old clients look at `info`, newer ones at `rc`.
             Ok(port) => {
                 let port = port.iter().map(|port| ("port", port.as_str()));
-                let fields: Vec<_> = [("info", "ok"), ("rc", "0"), ("msg", "success")].into_iter().chain(port).collect();
+                let fields: Vec<_> =
+                    [("info", "ok"), ("rc", "0"), ("msg", "success")].into_iter().chain(port).collect();
                 self.say(at, &form, &fields);
             }
             Err(why) => self.say(at, &form, &[("info", "error"), ("rc", "-1"), ("msg", &why.replace(' ', "_"))]),
@@ -206,7 +207,8 @@ impl Share {
     fn begin_in_frames(&mut self, at: usize, form: &Form) {
         self.seats[at].stage = Stage::Begun;
         let (rank, size) = (self.seats[at].rank.to_string(), self.team.size().to_string());
-        let facts = [("rank", &rank[..]), ("size", &size), ("appnum", "0"), ("debugged", "FALSE"), ("pmiverbose", "FALSE")];
+        let facts =
+            [("rank", &rank[..]), ("size", &size), ("appnum", "0"), ("debugged", "FALSE"), ("pmiverbose", "FALSE")];
         let head = [("rc", "0"), ("pmi-version", "2"), ("pmi-subversion", "0")];
         self.say(at, form, &head.into_iter().chain(facts).collect::<Vec<_>>());
     }
@@ -214,7 +216,8 @@ impl Share {
     /// Who came over a port hears in several lines who it is.
     fn introduce(&mut self, at: usize) {
         let rank = self.seats[at].rank;
-        let lines = format!("cmd=initack rc=0\ncmd=set size={}\ncmd=set rank={rank}\ncmd=set debug=0\n", self.team.size());
+        let lines =
+            format!("cmd=initack rc=0\ncmd=set size={}\ncmd=set rank={rank}\ncmd=set debug=0\n", self.team.size());
         self.deeds.push_back(Deed::Say { rank, bytes: lines.into_bytes() });
     }
 

@@ -9,7 +9,9 @@ use super::{framed, line};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ask {
     /// Begins the protocol. Version 2 goes on in frames.
-    Init { version: u32 },
+    Init {
+        version: u32,
+    },
     /// A process that called says which it is.
     WhoAmI,
     /// The second half of the beginning, in frames.
@@ -19,17 +21,38 @@ pub(super) enum Ask {
     /// The name of the store, which is the team's.
     StoreName,
     UniverseSize,
-    Put { key: String, value: String },
-    Get { key: String },
+    Put {
+        key: String,
+        value: String,
+    },
+    Get {
+        key: String,
+    },
     /// Left by a rank for those of its node.
-    PutOnNode { key: String, value: String },
-    GetOnNode { key: String, waits: bool },
+    PutOnNode {
+        key: String,
+        value: String,
+    },
+    GetOnNode {
+        key: String,
+        waits: bool,
+    },
     Barrier,
     Finalize,
-    Abort { code: i32, words: String },
-    Publish { name: String, port: String },
-    Unpublish { name: String },
-    LookUp { name: String },
+    Abort {
+        code: i32,
+        words: String,
+    },
+    Publish {
+        name: String,
+        port: String,
+    },
+    Unpublish {
+        name: String,
+    },
+    LookUp {
+        name: String,
+    },
     /// Whatever we do not do, by its name.
     Other(String),
 }

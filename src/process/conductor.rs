@@ -53,7 +53,8 @@ pub(super) fn conductor() -> Result<Arc<Conductor>> {
     let (endings, ending) = unbounded();
     let book: Arc<Mutex<Book>> = Arc::default();
     let shared = book.clone();
-    let started = thread::Builder::new().name("dragon-groups".into()).spawn(move || conduct(&shared, &ended, &ending, &woken));
+    let started =
+        thread::Builder::new().name("dragon-groups".into()).spawn(move || conduct(&shared, &ended, &ending, &woken));
     started.map_err(|error| Error::with_source(ErrorKind::ResourceLimit, "no thread for process groups", error))?;
     let conductor = Arc::new(Conductor { ends, endings, wakes, book });
     *known = Arc::downgrade(&conductor);
@@ -87,12 +88,7 @@ impl Conductor {
     }
 }
 
-fn conduct(
-    book: &Mutex<Book>,
-    ended: &Receiver<ChildEnd>,
-    ending: &Receiver<(u64, Ending)>,
-    woken: &Receiver<()>,
-) {
+fn conduct(book: &Mutex<Book>, ended: &Receiver<ChildEnd>, ending: &Receiver<(u64, Ending)>, woken: &Receiver<()>) {
     let mut due: Option<Instant> = None;
     loop {
         let patience = due.map_or(LONG, |due| due.saturating_duration_since(now()));

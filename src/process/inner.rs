@@ -138,7 +138,12 @@ impl Inner {
         let (own, why) = {
             let mut state = self.lock();
             let Some(ranks) = &mut state.ranks else { return };
-            ranks.explain(ending)
+            let (own, why) = ranks.explain(ending);
+            if let (Ending::Abort { .. }, Some(broken)) = (ending, &mut state.broken) {
+                // Its word came later than its end.
+                broken.clone_from(&why);
+            }
+            (own, why)
         };
         self.break_up(own, why);
     }

@@ -27,7 +27,8 @@ const DT_RUNPATH: u64 = 29;
 const LIBRARIES_MOST: usize = 1024;
 /// A table of an image that is longer is none.
 const TABLE_MOST: u64 = 16 << 20;
-const PLACES: &[&str] = &["/lib64", "/usr/lib64", "/lib", "/usr/lib", "/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu"];
+const PLACES: &[&str] =
+    &["/lib64", "/usr/lib64", "/lib", "/usr/lib", "/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu"];
 
 /// What kind of file a program is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +71,8 @@ fn closure(program: Needs, library_path: &OsStr) -> BTreeSet<String> {
                 let cache = cache.get_or_insert_with(|| std::fs::read("/etc/ld.so.cache").unwrap_or_default());
                 cached(cache, name).iter().find_map(|path| Needs::at(path))
             };
-            let by_default = || PLACES.iter().map(|place| Path::new(place).join(name)).find_map(|path| Needs::at(&path));
+            let by_default =
+                || PLACES.iter().map(|place| Path::new(place).join(name)).find_map(|path| Needs::at(&path));
             todo.extend(by_place.or_else(by_cache).or_else(by_default));
         }
     }
@@ -100,7 +102,8 @@ impl Needs {
             (Some(address), Some(size)) => read(file, in_file(&headers, address)?, size)?,
             _ => Vec::new(),
         };
-        let all = |tag| entries.iter().filter(move |(other, _)| *other == tag).filter_map(|(_, at)| text(&strings, *at));
+        let all =
+            |tag| entries.iter().filter(move |(other, _)| *other == tag).filter_map(|(_, at)| text(&strings, *at));
         let origin = std::fs::canonicalize(path).ok().and_then(|path| path.parent().map(Path::to_path_buf));
         let paths = |tag| all(tag).flat_map(|list| expand(&list, origin.as_deref())).collect();
         Some(Needs { libraries: all(DT_NEEDED).collect(), rpath: paths(DT_RPATH), runpath: paths(DT_RUNPATH) })
@@ -218,7 +221,10 @@ mod tests {
             look_at(&path, OsStr::new("")).unwrap()
         };
         assert_eq!(look(b"#!/bin/sh\n"), Program::Script);
-        assert_eq!((look(b""), look(b"\x7fELF"), look(&[0xff; 300])), (Program::Unknown, Program::Unknown, Program::Unknown));
+        assert_eq!(
+            (look(b""), look(b"\x7fELF"), look(&[0xff; 300])),
+            (Program::Unknown, Program::Unknown, Program::Unknown)
+        );
         assert_eq!(look_at(Path::new("/no/such"), OsStr::new("")).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 

@@ -30,15 +30,14 @@ const INFO: u16 = 24;
 const DATA_ARRAY: u16 = 39;
 const PROC_RANK: u16 = 40;
 const ERROR: c_int = -1;
-const NOT_FOUND: c_int = -46;
 const NOT_SUPPORTED: c_int = -47;
 /// Done inside the call: there will be no other answer.
 const DONE: c_int = -157;
 
 /// What the library calls when an operation is done.
 type Done = Option<unsafe extern "C" fn(c_int, *mut c_void)>;
-type Release = Option<unsafe extern "C" fn(*mut c_void)>;
-type Answer = Option<unsafe extern "C" fn(c_int, *const c_char, usize, *mut c_void, Release, *mut c_void)>;
+type LetGo = Option<unsafe extern "C" fn(*mut c_void)>;
+type Answer = Option<unsafe extern "C" fn(c_int, *const c_char, usize, *mut c_void, LetGo, *mut c_void)>;
 type Heard = Option<unsafe extern "C" fn(c_int, *mut c_char, usize, *mut c_void)>;
 
 type ServerInit = unsafe extern "C" fn(*mut c_void, *const Info, usize) -> c_int;
@@ -53,11 +52,28 @@ type RequestModex = unsafe extern "C" fn(*const Proc, Heard, *mut c_void) -> c_i
 
 /// What the library asks.
 pub(super) enum Call {
-    Fence { name: String, ranks: Vec<u32>, left: Vec<u8>, answer: Waiting },
-    Want { name: String, rank: u32, answer: Waiting },
-    Abort { name: String, rank: u32, code: i32, words: String },
+    Fence {
+        name: String,
+        ranks: Vec<u32>,
+        left: Vec<u8>,
+        answer: Waiting,
+    },
+    Want {
+        name: String,
+        rank: u32,
+        answer: Waiting,
+    },
+    Abort {
+        name: String,
+        rank: u32,
+        code: i32,
+        words: String,
+    },
     /// An answer to [`Server::seek`].
-    Left { ticket: u64, what: Result<Vec<u8>, String> },
+    Left {
+        ticket: u64,
+        what: Result<Vec<u8>, String>,
+    },
 }
 
 /// How an answer reaches the library.
@@ -100,7 +116,14 @@ fn tell(call: Call) -> bool {
 
 /// # Safety
 /// Called by the library with one process.
-unsafe extern "C" fn connected(_: *const Proc, _: *mut c_void, _: *const Info, _: usize, _: Done, _: *mut c_void) -> c_int {
+unsafe extern "C" fn connected(
+    _: *const Proc,
+    _: *mut c_void,
+    _: *const Info,
+    _: usize,
+    _: Done,
+    _: *mut c_void,
+) -> c_int {
     DONE
 }
 
@@ -131,7 +154,7 @@ unsafe extern "C" fn aborts(
 
 /// # Safety
 /// Called by the library when all ranks here of a fence have come; `data` is ours from now on.
-unsafe extern "C" fn fence(
+unsafe extern "C" fn all_came(
     who: *const Proc,
     count: usize,
     _: *const Info,
@@ -144,7 +167,8 @@ unsafe extern "C" fn fence(
     // SAFETY: so many processes, and so many bytes that were allocated by `malloc`, if any.
     let (who, left) = unsafe {
         let who = if who.is_null() { &[][..] } else { std::slice::from_raw_parts(who, count) };
-        let left = if data.is_null() { Vec::new() } else { std::slice::from_raw_parts(data.cast::<u8>(), length).to_vec() };
+        let left =
+            if data.is_null() { Vec::new() } else { std::slice::from_raw_parts(data.cast::<u8>(), length).to_vec() };
         libc::free(data.cast());
         (who, left)
     };
@@ -218,7 +242,7 @@ impl Server {
         module[0] = came_or_went as *mut c_void;
         module[1] = came_or_went as *mut c_void;
         module[2] = aborts as *mut c_void;
-        module[3] = fence as *mut c_void;
+        module[3] = all_came as *mut c_void;
         module[4] = wants as *mut c_void;
         module[27] = connected as *mut c_void;
         let mut facts = Facts::default();
@@ -237,7 +261,8 @@ impl Server {
     /// Serves a team: the environments of its ranks here.
     pub(super) fn open(&self, team: &Opening) -> Result<Vec<Vec<(String, String)>>, String> {
         let name = c_string(&team.name)?;
-        let here: Vec<u32> = (0..).zip(&team.places).filter(|(_, at)| **at == team.place).map(|(rank, _)| rank).collect();
+        let here: Vec<u32> =
+            (0..).zip(&team.places).filter(|(_, at)| **at == team.place).map(|(rank, _)| rank).collect();
         let facts = self.facts(team, &here)?;
         // SAFETY: as documented; the library copies all of it before it says that it is done.
         self.wait("PMIx_server_register_nspace", |done, word| unsafe {
@@ -319,7 +344,8 @@ impl Server {
     /// What the ranks may know of the team.
     fn facts(&self, team: &Opening, here: &[u32]) -> Result<Facts, String> {
         let size = team.places.len() as u64;
-        let ranks_at = |place: u32| (0..).zip(&team.places).filter(move |(_, at)| **at == place).map(|(rank, _): (u32, _)| rank);
+        let ranks_at =
+            |place: u32| (0..).zip(&team.places).filter(move |(_, at)| **at == place).map(|(rank, _): (u32, _)| rank);
         let list = |place: u32| ranks_at(place).map(|rank| rank.to_string()).collect::<Vec<_>>().join(",");
         let lists: Vec<String> = (0..team.hosts.len() as u32).map(list).collect();
         let mut facts = Facts::default();

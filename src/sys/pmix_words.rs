@@ -23,15 +23,31 @@ pub(crate) struct Opening {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Order {
     /// Begins: which libraries to try, where files go, and this node's name.
-    Begin { libraries: Vec<String>, folder: String, host: String },
+    Begin {
+        libraries: Vec<String>,
+        folder: String,
+        host: String,
+    },
     Open(Opening),
-    Close { name: String },
+    Close {
+        name: String,
+    },
     /// What all nodes have put together for a fence, or why not.
-    Fenced { ticket: u64, all: Result<Vec<u8>, String> },
+    Fenced {
+        ticket: u64,
+        all: Result<Vec<u8>, String>,
+    },
     /// Another node wants what a rank of this one has left.
-    Seek { name: String, rank: u32, ticket: u64 },
+    Seek {
+        name: String,
+        rank: u32,
+        ticket: u64,
+    },
     /// What a rank of another node has left.
-    Found { ticket: u64, what: Result<Vec<u8>, String> },
+    Found {
+        ticket: u64,
+        what: Result<Vec<u8>, String>,
+    },
 }
 
 /// From the server.
@@ -40,14 +56,34 @@ pub(crate) enum Report {
     /// It has begun, or why not.
     Begun(Result<(), String>),
     /// A team is served: the environment of each of its ranks here, in order.
-    Opened { name: String, environments: Result<Vec<Vec<(String, String)>>, String> },
+    Opened {
+        name: String,
+        environments: Result<Vec<Vec<(String, String)>>, String>,
+    },
     /// All ranks of this node have come to a fence of these ranks, all if none are named; with what they left.
-    Fence { ticket: u64, name: String, ranks: Vec<u32>, left: Vec<u8> },
+    Fence {
+        ticket: u64,
+        name: String,
+        ranks: Vec<u32>,
+        left: Vec<u8>,
+    },
     /// A rank of this node wants what one of another node has left.
-    Want { ticket: u64, name: String, rank: u32 },
+    Want {
+        ticket: u64,
+        name: String,
+        rank: u32,
+    },
     /// What [`Order::Seek`] was for.
-    Left { ticket: u64, what: Result<Vec<u8>, String> },
-    Abort { name: String, rank: u32, code: i32, words: String },
+    Left {
+        ticket: u64,
+        what: Result<Vec<u8>, String>,
+    },
+    Abort {
+        name: String,
+        rank: u32,
+        code: i32,
+        words: String,
+    },
 }
 
 /// A frame with this message.

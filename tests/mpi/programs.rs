@@ -87,7 +87,11 @@ fn build(library: Library, compiler: &mut Command, more: &[OsString]) -> Option<
         Ok(built) if built.status.success() => Some(library),
         Ok(built) => panic!("{}: {}", library.name, String::from_utf8_lossy(&built.stderr)),
         Err(error) => {
-            println!("SKIPPED: {}: {:?}: {error} (apt-get install libmpich-dev libopenmpi-dev)", library.name, compiler.get_program());
+            println!(
+                "SKIPPED: {}: {:?}: {error} (apt-get install libmpich-dev libopenmpi-dev)",
+                library.name,
+                compiler.get_program()
+            );
             None
         }
     }

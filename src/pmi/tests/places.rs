@@ -25,7 +25,8 @@ fn mappings_are_as_short_as_launchers_write_them() {
 fn read(mapping: &str, size: usize) -> Vec<u32> {
     let numbers: Vec<u32> = mapping.split(['(', ')', ',']).filter_map(|word| word.parse().ok()).collect();
     let blocks = numbers.chunks_exact(3).collect::<Vec<_>>().into_iter().cycle();
-    let nodes = blocks.flat_map(|block| (0..block[1]).flat_map(move |node| (0..block[2]).map(move |_| block[0] + node)));
+    let nodes =
+        blocks.flat_map(|block| (0..block[1]).flat_map(move |node| (0..block[2]).map(move |_| block[0] + node)));
     nodes.take(size).collect()
 }
 

@@ -94,7 +94,8 @@ fn published_names_are_the_book_s() {
 
 #[test]
 fn a_spawn_of_several_programs_is_one_request() {
-    let block = |at: u32| format!("mcmd=spawn\nnprocs=1\nexecname=x\ntotspawns=2\nspawnssofar={at}\nargcnt=0\nendcmd\n");
+    let block =
+        |at: u32| format!("mcmd=spawn\nnprocs=1\nexecname=x\ntotspawns=2\nspawnssofar={at}\nargcnt=0\nendcmd\n");
     let mut play = Play::new(&[0]);
     assert_eq!(play.say(0, block(1).as_bytes()), []);
     assert_eq!(play.ask(0, &block(2)), "cmd=spawn_result rc=-1 msg=not_supported errmsg=not_supported\n");

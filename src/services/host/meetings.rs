@@ -31,11 +31,27 @@ pub(in crate::services) enum MeetingCall {
         mine: Vec<u8>,
     },
     /// Answered with what the rank at that place has left.
-    Fetch { team: String, nodes: Vec<NodeNumber>, place: u32, rank: u32 },
+    Fetch {
+        team: String,
+        nodes: Vec<NodeNumber>,
+        place: u32,
+        rank: u32,
+    },
     /// Answered when somebody fetches from this place, with the number of the wish and the rank.
-    Listen { team: String, nodes: Vec<NodeNumber>, place: u32 },
-    Give { team: String, wanted: u64, what: Result<Vec<u8>, String> },
-    Leave { team: String, place: u32 },
+    Listen {
+        team: String,
+        nodes: Vec<NodeNumber>,
+        place: u32,
+    },
+    Give {
+        team: String,
+        wanted: u64,
+        what: Result<Vec<u8>, String>,
+    },
+    Leave {
+        team: String,
+        place: u32,
+    },
     /// For the leader.
     Book(BookCall),
 }

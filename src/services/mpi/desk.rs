@@ -64,7 +64,7 @@ impl Desk {
     }
 
     /// The fence that these ranks have come to; all ranks, if none are named. Each node counts alike.
-    pub(super) fn fence(&mut self, ranks: Vec<u32>) -> Fence {
+    pub(super) fn next_fence(&mut self, ranks: Vec<u32>) -> Fence {
         let mut places: Vec<u32> = match ranks.is_empty() {
             true => (0..self.team.nodes()).collect(),
             false => ranks.iter().filter_map(|rank| self.team.place(*rank)).collect(),

@@ -44,7 +44,10 @@ pub(crate) trait Exchange: Send + Sync {
 pub(crate) struct Alone(Mutex<HashMap<String, String>>);
 
 /// Keeps a book.
-pub(in crate::services) fn look_up(book: &mut HashMap<String, String>, call: BookCall) -> Result<Option<String>, String> {
+pub(in crate::services) fn look_up(
+    book: &mut HashMap<String, String>,
+    call: BookCall,
+) -> Result<Option<String>, String> {
     /// More names than these, or longer ones, are nobody's services.
     const MOST: usize = 4096;
     match call {
@@ -86,6 +89,7 @@ impl Exchange for Alone {
 }
 
 /// A team on several nodes of a job.
+#[allow(dead_code, reason = "groups on several nodes use it, which come next")]
 pub(crate) struct Far {
     mesh: Mesh,
     /// Where its nodes meet.
@@ -97,9 +101,17 @@ pub(crate) struct Far {
     nodes: Vec<NodeNumber>,
 }
 
+#[allow(dead_code, reason = "as above")]
 impl Far {
     /// The way of the node at `place`. `nodes` are those of the team, by place.
-    pub(crate) fn new(mesh: Mesh, home: NodeNumber, leader: NodeNumber, team: String, place: u32, nodes: Vec<NodeNumber>) -> Far {
+    pub(crate) fn new(
+        mesh: Mesh,
+        home: NodeNumber,
+        leader: NodeNumber,
+        team: String,
+        place: u32,
+        nodes: Vec<NodeNumber>,
+    ) -> Far {
         Far { mesh, home, leader, team, place, nodes }
     }
 

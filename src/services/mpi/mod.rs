@@ -12,8 +12,6 @@ mod exchange;
 mod line;
 mod office;
 mod shell;
-#[cfg(test)]
-mod tests;
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

@@ -322,7 +322,7 @@ impl Shell {
             Report::Opened { name, environments } => self.opened(&name, environments),
             Report::Fence { ticket, name, ranks, left } => {
                 let Some(desk) = self.teams.get_mut(&name) else { return };
-                let (fence, exchange) = (desk.fence(ranks), desk.exchange.clone());
+                let (fence, exchange) = (desk.next_fence(ranks), desk.exchange.clone());
                 let meet = move || exchange.meet(&fence.name, &fence.places, left);
                 later(&self.threads, &self.back, &self.bell, &name, move || Some(Back::Fenced { ticket, all: meet() }));
             }
@@ -333,7 +333,9 @@ impl Shell {
                     Some(place) => exchange.fetch(place, rank),
                     None => Err(format!("there is no rank {rank}")),
                 };
-                later(&self.threads, &self.back, &self.bell, &name, move || Some(Back::Found { ticket, what: fetch() }));
+                later(&self.threads, &self.back, &self.bell, &name, move || {
+                    Some(Back::Found { ticket, what: fetch() })
+                });
             }
             Report::Left { ticket, what } => {
                 let Some((name, wanted)) = self.seeking.remove(&ticket) else { return };
