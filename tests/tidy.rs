@@ -79,7 +79,20 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     // Floor 5: one error for all; assembly; the simulated world.
     (
         "error",
-        &["mm", "channel", "names", "table", "codec", "task", "wire", "bootstrap", "transport", "mesh", "services"],
+        &[
+            "mm",
+            "channel",
+            "names",
+            "table",
+            "codec",
+            "task",
+            "wire",
+            "bootstrap",
+            "transport",
+            "proto",
+            "mesh",
+            "services",
+        ],
     ),
     (
         "runtime",
@@ -94,6 +107,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
             "wire",
             "bootstrap",
             "transport",
+            "proto",
             "mesh",
             "services",
             "error",

@@ -5,6 +5,7 @@
 
 mod guests;
 mod latches;
+mod machine;
 mod meetings;
 mod names;
 mod queues;
@@ -15,6 +16,8 @@ mod world;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::guests::Guests;
+use self::machine::Description;
+pub(crate) use self::machine::describe;
 pub(super) use self::meetings::MeetingCall;
 use self::meetings::Meetings;
 use self::names::Registry;
@@ -24,7 +27,7 @@ pub(crate) use self::sessions::{Guest, Venue};
 use self::world::World;
 pub(crate) use self::world::{Loss, finish};
 use super::agent::Agent;
-use super::far::words::{GUEST, MPI, NAMES, QUEUE, SESSION, SYNC, WORLD, Why};
+use super::far::words::{GUEST, MACHINE, MPI, NAMES, QUEUE, SESSION, SYNC, WORLD, Why};
 use super::threads::Threads;
 use crate::id::NodeNumber;
 use crate::mesh::{Answer, Hub, Mesh, Request, Server};
@@ -75,6 +78,7 @@ struct Inner {
     guests: Guests,
     sessions: Arc<Sessions>,
     meetings: Meetings,
+    machine: Description,
 }
 
 /// The server of a node's hub.
@@ -104,6 +108,7 @@ impl Host {
             guests,
             sessions,
             meetings: Meetings::default(),
+            machine: Description::default(),
         };
         let host = Host(Arc::new(inner));
         hub.set_server(Arc::new(host.clone()));
@@ -140,6 +145,7 @@ impl Server for Host {
             NAMES => self.0.names.serve(&self.0, &request, answer),
             SYNC => sync::serve(&self.0.guests, self.0.hub.me(), &self.0.threads, &request, answer),
             GUEST => self.0.guests.serve(&self.0, &request, answer),
+            MACHINE => machine::serve(&self.0, answer),
             SESSION => self.0.sessions.serve(&self.0.threads, request, answer),
             MPI => self.0.meetings.serve(&request, answer),
             other => {

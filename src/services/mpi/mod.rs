@@ -20,7 +20,7 @@ use std::thread;
 use crossbeam::channel::{Sender, bounded, unbounded};
 
 pub(in crate::services) use self::exchange::look_up;
-pub(crate) use self::exchange::{Alone, Exchange, Far};
+pub(crate) use self::exchange::{Alone, Exchange};
 use self::shell::{Order, Shell};
 use super::ServiceError;
 use crate::pmi::{Ending, Speaks, Team};
