@@ -150,6 +150,7 @@ impl Copies {
         }
         let _change = lock(&self.change);
         loop {
+            // SeqCst: pairs with `agree` and `adopt`.
             if self.alone.load(Ordering::SeqCst) {
                 return Err(self.nobody());
             }
@@ -228,6 +229,7 @@ impl Copies {
     fn tell(&self) -> Result<()> {
         'again: loop {
             let lost = self.lost();
+            // SeqCst: pairs with the store at the end.
             if self.told.load(Ordering::SeqCst) == lost {
                 return Ok(());
             }
