@@ -16,7 +16,7 @@ use crate::id::{NodeNumber, ObjectId};
 use crate::mesh::{Hub, Member, Mesh, MeshError};
 use crate::mm::{Kind, Memory, MemoryConfig, View};
 use crate::prim::{AtomicU8, Ordering};
-use crate::services::{self, Agent, Born, Ended, FarError, FarObject, Host, Names, Order, ServiceError, Travels};
+use crate::services::{self, Agent, Born, Ended, FarDict, FarError, FarObject, Host, Names, Order, ServiceError, Travels};
 use crate::sys;
 use crate::time::now;
 
@@ -211,6 +211,18 @@ impl Core {
         let none = || Error::new(ErrorKind::NotFound, format!("there is no node {home} in this job"));
         let mesh = self.mesh()?.ok_or_else(none)?;
         Ok(FarObject::open(mesh, &self.memory, &self.travels, (home, id, kind))?)
+    }
+
+    /// Has a node make or open a part of a dictionary: see [`FarDict::open`].
+    pub(crate) fn open_far_dict(
+        &self,
+        home: NodeNumber,
+        entry: Vec<u8>,
+        argument: Vec<u8>,
+    ) -> Result<(Option<FarDict>, Vec<u8>)> {
+        let none = || Error::new(ErrorKind::NotFound, format!("there is no node {home} in this job"));
+        let mesh = self.mesh()?.ok_or_else(none)?;
+        Ok(FarDict::open(mesh, &self.memory, &self.travels, home, entry, argument)?)
     }
 
     /// Keeps an object whose handle is on its way to another node, until that has surely said that it holds it.
