@@ -97,6 +97,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
         &[
             "sys",
             "mm",
+            "wait",
             "counters",
             "channel",
             "latch",

@@ -6,7 +6,7 @@ use std::thread;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{NodeId, NodeNumber};
 use crate::policy::{Distribution, Placement, Policy, Seat};
-use crate::runtime::Core;
+use crate::runtime::{Core, Place};
 
 /// On which nodes workers are wanted.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(super) struct Wish {
     pub(super) policy: Policy,
     /// So many workers for each of these.
     pub(super) policies: Option<(Vec<Policy>, usize)>,
+    /// The workers are ranks that are there already.
+    pub(super) on_ranks: bool,
 }
 
 /// The workers of one node.
@@ -34,25 +36,45 @@ pub(super) struct Share {
     pub(super) workers: usize,
     /// One for each, or none at all: nothing is said about cpus and GPUs.
     pub(super) seats: Vec<Seat>,
+    /// Which ranks they are, if they are ranks.
+    pub(super) ranks: Option<Vec<u32>>,
+}
+
+impl Share {
+    fn none(node: NodeNumber) -> Share {
+        Share { node, workers: 0, seats: Vec::new(), ranks: None }
+    }
 }
 
 impl Wish {
     /// Whether a node that is lost must not be left out.
     pub(super) fn is_named(&self) -> bool {
-        !matches!(self.nodes, Nodes::All) || self.policies.is_some() || !says_nothing(&self.policy())
+        let by_policy = self.policies.is_some() || !says_nothing(&self.policy());
+        !matches!(self.nodes, Nodes::All) || (by_policy && !self.on_ranks)
     }
 
     fn policy(&self) -> Policy {
         self.policy.clone().over(&Policy::current())
     }
 
-    /// The shares of all nodes: first this one's, though it may have no workers.
-    pub(super) fn shares(&self, core: &Core) -> Result<Vec<Share>> {
+    /// The shares of all nodes: first this one's, though it may have no workers, and has another one if ranks of it are workers.
+    pub(super) fn shares(&self, core: &Core, are_replaced: bool) -> Result<Vec<Share>> {
         let refused = |text: &str| Err(Error::new(ErrorKind::InvalidArgument, text));
         if self.processes == Some(0) {
             return refused("a pool needs at least one process, not 0");
         }
         let (here, all) = (core.place().node(), core.place().nodes());
+        if self.on_ranks {
+            if are_replaced {
+                return refused("`tasks_per_worker` replaces workers, and no rank is replaced: not with `on_ranks`");
+            }
+            if self.policies.is_some() || !self.policy.is_empty() {
+                return refused(
+                    "ranks are where they are: a pool `on_ranks` has no policy; `nodes` chooses among them",
+                );
+            }
+            return ranks(self.processes, &order(&self.nodes, here, all)?, core.place());
+        }
         let policy = self.policy();
         let (is_listed, is_placed) = (!matches!(self.nodes, Nodes::All), self.policy.placement.is_some());
         let wanted = match &self.policies {
@@ -119,11 +141,11 @@ fn says_nothing(policy: &Policy) -> bool {
 }
 
 fn by_node(seats: Vec<Seat>, here: NodeNumber) -> Vec<Share> {
-    let mut shares = vec![Share { node: here, workers: 0, seats: Vec::new() }];
+    let mut shares = vec![Share::none(here)];
     for seat in seats {
         let node = seat.node.number();
         let at = shares.iter().position(|share| share.node == node).unwrap_or_else(|| {
-            shares.push(Share { node, workers: 0, seats: Vec::new() });
+            shares.push(Share::none(node));
             shares.len() - 1
         });
         shares[at].workers += 1;
@@ -132,8 +154,37 @@ fn by_node(seats: Vec<Seat>, here: NodeNumber) -> Vec<Share> {
     shares
 }
 
-/// Equal shares; those listed first get one more if it does not come out even.
-fn even(processes: Option<usize>, nodes: &Nodes, here: NodeNumber, all: u32) -> Result<Vec<Share>> {
+/// The other ranks on these nodes, at most so many.
+fn ranks(most: Option<usize>, nodes: &[NodeNumber], place: &Place) -> Result<Vec<Share>> {
+    let of_ranks = place.charter.as_ref().map_or(&[][..], |chartered| &chartered.charter.nodes);
+    let others = (0..).zip(of_ranks).filter(|(rank, node)| *rank != place.rank && nodes.contains(node));
+    let others: Vec<(u32, NodeNumber)> =
+        others.map(|(rank, node)| (rank, *node)).take(most.unwrap_or(usize::MAX)).collect();
+    if others.len() < most.unwrap_or(1) {
+        let text = format!(
+            "{} workers are wanted, and there are {} other ranks on these nodes, in a job of {}: start more, or do without \
+             `on_ranks`",
+            most.map_or_else(|| "at least 1".to_string(), |most| most.to_string()),
+            others.len(),
+            place.size()
+        );
+        return Err(Error::new(ErrorKind::InvalidArgument, text));
+    }
+    let mut shares: Vec<Share> = vec![Share::none(place.node())];
+    for (rank, on) in others {
+        match shares.iter_mut().find(|share| share.node == on && share.ranks.is_some()) {
+            Some(share) => {
+                share.workers += 1;
+                share.ranks.get_or_insert_default().push(rank);
+            }
+            None => shares.push(Share { workers: 1, ranks: Some(vec![rank]), ..Share::none(on) }),
+        }
+    }
+    Ok(shares)
+}
+
+/// The nodes that are meant, this one first unless they are named.
+fn order(nodes: &Nodes, here: NodeNumber, all: u32) -> Result<Vec<NodeNumber>> {
     let mut order: Vec<NodeNumber> = match nodes {
         Nodes::All => (0..all).map(|step| (here + step) % all).collect(),
         Nodes::Own => vec![here],
@@ -148,13 +199,19 @@ fn even(processes: Option<usize>, nodes: &Nodes, here: NodeNumber, all: u32) -> 
     }
     let mut seen = HashSet::new();
     order.retain(|node| seen.insert(*node));
+    Ok(order)
+}
+
+/// Equal shares; those listed first get one more if it does not come out even.
+fn even(processes: Option<usize>, nodes: &Nodes, here: NodeNumber, all: u32) -> Result<Vec<Share>> {
+    let order = order(nodes, here, all)?;
     let workers = |at: usize| match processes {
         Some(processes) => processes / order.len() + usize::from(at < processes % order.len()),
         None if order[at] == here => thread::available_parallelism().map_or(1, Into::into),
         None => 0,
     };
-    let each = |at: usize| Share { node: order[at], workers: workers(at), seats: Vec::new() };
-    let none = Share { node: here, workers: 0, seats: Vec::new() };
+    let each = |at: usize| Share { workers: workers(at), ..Share::none(order[at]) };
+    let none = Share::none(here);
     let mine = order.iter().position(|node| *node == here).map_or(none, each);
     let others =
         (0..order.len()).map(each).filter(|share| share.node != here && (processes.is_none() || share.workers > 0));

@@ -9,6 +9,7 @@ mod latches;
 mod machine;
 mod names;
 mod queues;
+mod roster;
 mod sessions;
 mod sync;
 mod world;
@@ -22,6 +23,8 @@ use self::machine::Description;
 pub(crate) use self::machine::describe;
 use self::names::Registry;
 use self::queues::Queues;
+pub(crate) use self::roster::Reservist;
+use self::roster::Roster;
 use self::sessions::Sessions;
 pub(crate) use self::sessions::{Guest, Venue};
 use self::world::World;
@@ -79,6 +82,7 @@ struct Inner {
     guests: Guests,
     sessions: Arc<Sessions>,
     machine: Description,
+    roster: Arc<Roster>,
 }
 
 /// The server of a node's hub.
@@ -96,7 +100,8 @@ impl Host {
         let world = World::new(&seat, Box::new(tell));
         let (queues, names) = (Queues::new(memory.clone()), Registry::default());
         let guests = Guests::new(memory.clone());
-        let sessions = Sessions::new(memory.clone());
+        let roster = Roster::new();
+        let sessions = Sessions::new(memory.clone(), roster.clone());
         let inner = Inner {
             hub: hub.clone(),
             memory: memory.clone(),
@@ -109,6 +114,7 @@ impl Host {
             guests,
             sessions,
             machine: Description::default(),
+            roster,
         };
         let host = Host(Arc::new(inner));
         hub.set_server(Arc::new(host.clone()));
@@ -129,6 +135,11 @@ impl Host {
     /// A rank of this node has ended without a farewell.
     pub(crate) fn rank_is_gone(&self, rank: u32, how: &str) {
         self.0.world.rank_is_gone(&self.0, rank, how);
+    }
+
+    /// And what it held has been repaired.
+    pub(crate) fn rank_is_buried(&self, rank: u32, how: &str) {
+        self.0.roster.tell(Reservist::Gone { rank, how: how.into() });
     }
 }
 
