@@ -52,8 +52,7 @@ pub struct PoolBuilder {
 
 impl PoolBuilder {
     pub(super) fn new() -> PoolBuilder {
-        let (policy, policies) = (Policy::new(), None);
-        let wish = Wish { processes: None, nodes: Nodes::All, policy, policies, on_ranks: false };
+        let wish = Wish { processes: None, nodes: Nodes::All, on_ranks: false, policy: Policy::new(), policies: None };
         PoolBuilder { wish, initializer: None, tasks_per_worker: 0, retries: 0 }
     }
 
@@ -176,26 +175,33 @@ impl PoolBuilder {
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for zero processes, for an unknown node or host, or for a cpu or GPU
-    /// that is not there, which the text names, for ranks where there are none or that are to be replaced, and for settings
-    /// that contradict each other;
+    /// that is not there, which the text names, for settings that contradict each other, for ranks where there are none or
+    /// that are to be replaced;
     /// [`NotInitialized`](ErrorKind::NotInitialized) without a runtime,
     /// [`ResourceLimit`](ErrorKind::ResourceLimit) if the system gives no process or descriptor,
     /// [`OutOfMemory`](ErrorKind::OutOfMemory), [`NodeLost`](ErrorKind::NodeLost) for a node that was named. On an error
     /// nothing of the pool is left.
     pub fn build(self) -> Result<Pool> {
         let core = runtime::current()?;
+        if self.wish.on_ranks && self.tasks_per_worker > 0 {
+            let text = "`tasks_per_worker` replaces workers, and no rank is replaced: not with `on_ranks`";
+            return Err(Error::new(ErrorKind::InvalidArgument, text));
+        }
         let initializer = self.initializer.transpose()?;
         let named = self.wish.is_named();
-        let mut far = self.wish.shares(&core, self.tasks_per_worker > 0)?;
+        let mut far = self.wish.shares(&core)?;
         let here = far.remove(0); // it is always there
         let told = initializer.as_ref().map(|(name, bytes, _)| (name.clone(), bytes.clone()));
-        let founding = |Share { workers, seats, ranks, .. }: Share| {
-            let (tasks_per_worker, initializer) = (self.tasks_per_worker, told.clone());
-            Founding { workers: workers as u64, seats, ranks, tasks_per_worker, initializer }
+        let founding = |share: Share| Founding {
+            workers: share.workers as u64,
+            seats: share.seats,
+            ranks: share.ranks,
+            tasks_per_worker: self.tasks_per_worker,
+            initializer: told.clone(),
         };
         let wanted: Vec<_> = far.into_iter().map(|share| (share.node, founding(share))).collect();
-        let (workers, seats) = (here.workers, here.seats);
-        let (tasks_per_worker, retries, sites) = (self.tasks_per_worker, self.retries, wanted.len());
+        let (workers, tasks_per_worker, retries) = (here.workers, self.tasks_per_worker, self.retries);
+        let (seats, sites) = (here.seats, wanted.len());
         let plan = Plan { workers, seats, tasks_per_worker, initializer, retries, sites, far: false, ranks: None };
         let mesh = core.mesh()?.filter(|_| !wanted.is_empty()).cloned();
         plan.carry_out(Home::Own(core.clone()), |engine| {
@@ -230,14 +236,8 @@ impl Plan {
         let parts = Parts::create(&home, workers, self.tasks_per_worker, self.initializer, (self.sites, self.far))?;
         let engine = Arc::new(Engine::new(parts.board.clone(), parts.tasks, parts.results, workers));
         let (ended, ends) = unbounded();
-        let recruiter = Recruiter {
-            home: home.clone(),
-            board: parts.board,
-            assignment: parts.assignment,
-            seats: self.seats,
-            ended,
-            ranks: self.ranks,
-        };
+        let (board, assignment, ranks) = (parts.board, parts.assignment, self.ranks);
+        let recruiter = Recruiter { home: home.clone(), board, assignment, seats: self.seats, ended, ranks };
         let places: Vec<usize> = (0..workers).collect();
         let children = workers > 0 && recruiter.ranks.is_none();
         let born = if children { recruiter.start(&places)? } else { Vec::new() };

@@ -21,11 +21,11 @@ pub(super) enum Nodes {
 pub(super) struct Wish {
     pub(super) processes: Option<usize>,
     pub(super) nodes: Nodes,
+    /// Other ranks are the workers.
+    pub(super) on_ranks: bool,
     pub(super) policy: Policy,
     /// So many workers for each of these.
     pub(super) policies: Option<(Vec<Policy>, usize)>,
-    /// The workers are ranks that are there already.
-    pub(super) on_ranks: bool,
 }
 
 /// The workers of one node.
@@ -36,13 +36,13 @@ pub(super) struct Share {
     pub(super) workers: usize,
     /// One for each, or none at all: nothing is said about cpus and GPUs.
     pub(super) seats: Vec<Seat>,
-    /// Which ranks they are, if they are ranks.
+    /// These ranks of the node, if they are the workers.
     pub(super) ranks: Option<Vec<u32>>,
 }
 
 impl Share {
-    fn none(node: NodeNumber) -> Share {
-        Share { node, workers: 0, seats: Vec::new(), ranks: None }
+    fn new(node: NodeNumber, workers: usize) -> Share {
+        Share { node, workers, seats: Vec::new(), ranks: None }
     }
 }
 
@@ -57,21 +57,16 @@ impl Wish {
         self.policy.clone().over(&Policy::current())
     }
 
-    /// The shares of all nodes: first this one's, though it may have no workers, and has another one if ranks of it are workers.
-    pub(super) fn shares(&self, core: &Core, are_replaced: bool) -> Result<Vec<Share>> {
+    /// The shares of all nodes: first this one's, though it may have no workers.
+    pub(super) fn shares(&self, core: &Core) -> Result<Vec<Share>> {
         let refused = |text: &str| Err(Error::new(ErrorKind::InvalidArgument, text));
         if self.processes == Some(0) {
             return refused("a pool needs at least one process, not 0");
         }
         let (here, all) = (core.place().node(), core.place().nodes());
         if self.on_ranks {
-            if are_replaced {
-                return refused("`tasks_per_worker` replaces workers, and no rank is replaced: not with `on_ranks`");
-            }
-            if self.policies.is_some() || !self.policy.is_empty() {
-                return refused(
-                    "ranks are where they are: a pool `on_ranks` has no policy; `nodes` chooses among them",
-                );
+            if self.policies.is_some() || !says_nothing(&self.policy) {
+                return refused("ranks are where they are, on their own cpus: a policy does not go with `on_ranks`");
             }
             return ranks(self.processes, &order(&self.nodes, here, all)?, core.place());
         }
@@ -141,11 +136,11 @@ fn says_nothing(policy: &Policy) -> bool {
 }
 
 fn by_node(seats: Vec<Seat>, here: NodeNumber) -> Vec<Share> {
-    let mut shares = vec![Share::none(here)];
+    let mut shares = vec![Share::new(here, 0)];
     for seat in seats {
         let node = seat.node.number();
         let at = shares.iter().position(|share| share.node == node).unwrap_or_else(|| {
-            shares.push(Share::none(node));
+            shares.push(Share::new(node, 0));
             shares.len() - 1
         });
         shares[at].workers += 1;
@@ -170,15 +165,15 @@ fn ranks(most: Option<usize>, nodes: &[NodeNumber], place: &Place) -> Result<Vec
         );
         return Err(Error::new(ErrorKind::InvalidArgument, text));
     }
-    let mut shares: Vec<Share> = vec![Share::none(place.node())];
-    for (rank, on) in others {
-        match shares.iter_mut().find(|share| share.node == on && share.ranks.is_some()) {
-            Some(share) => {
-                share.workers += 1;
-                share.ranks.get_or_insert_default().push(rank);
-            }
-            None => shares.push(Share { workers: 1, ranks: Some(vec![rank]), ..Share::none(on) }),
+    let mut shares = vec![Share::new(place.node(), 0)];
+    for (rank, node) in others {
+        match shares.iter_mut().find_map(|share| share.ranks.as_mut().filter(|_| share.node == node)) {
+            Some(ranks) => ranks.push(rank),
+            None => shares.push(Share { ranks: Some(vec![rank]), ..Share::new(node, 0) }),
         }
+    }
+    for share in &mut shares {
+        share.workers = share.ranks.as_ref().map_or(0, Vec::len);
     }
     Ok(shares)
 }
@@ -210,8 +205,8 @@ fn even(processes: Option<usize>, nodes: &Nodes, here: NodeNumber, all: u32) -> 
         None if order[at] == here => thread::available_parallelism().map_or(1, Into::into),
         None => 0,
     };
-    let each = |at: usize| Share { workers: workers(at), ..Share::none(order[at]) };
-    let none = Share::none(here);
+    let each = |at: usize| Share::new(order[at], workers(at));
+    let none = Share::new(here, 0);
     let mine = order.iter().position(|node| *node == here).map_or(none, each);
     let others =
         (0..order.len()).map(each).filter(|share| share.node != here && (processes.is_none() || share.workers > 0));

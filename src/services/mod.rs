@@ -8,6 +8,7 @@ mod error;
 mod far;
 mod gate;
 mod host;
+mod mpi;
 mod recover;
 mod spawn;
 mod threads;
@@ -19,5 +20,6 @@ pub(crate) use far::{
     Travels, Watch, WatchedQueue, Why, deadline_of, patience_of, tell_end, well_or_own,
 };
 pub(crate) use host::{DictCall, DictHome, Guest, Host, Loss, Reservist, Seat, Venue, describe, finish, seat_dict};
+pub(crate) use mpi::{Alone, Billet, Mpi, Plan as MpiPlan, Served};
 pub(crate) use spawn::{Born, Order, Setting, Work, read_argument};
 pub(crate) use threads::Threads;

@@ -7,6 +7,7 @@ mod dicts;
 mod guests;
 mod latches;
 mod machine;
+mod meetings;
 mod names;
 mod queues;
 mod roster;
@@ -21,6 +22,8 @@ pub(crate) use self::dicts::{DictCall, DictHome, seat as seat_dict};
 use self::guests::Guests;
 use self::machine::Description;
 pub(crate) use self::machine::describe;
+pub(super) use self::meetings::MeetingCall;
+use self::meetings::Meetings;
 use self::names::Registry;
 use self::queues::Queues;
 pub(crate) use self::roster::Reservist;
@@ -30,7 +33,7 @@ pub(crate) use self::sessions::{Guest, Venue};
 use self::world::World;
 pub(crate) use self::world::{Loss, finish};
 use super::agent::Agent;
-use super::far::words::{DICT, GUEST, MACHINE, NAMES, QUEUE, SESSION, SYNC, WORLD, Why};
+use super::far::words::{DICT, GUEST, MACHINE, MPI, NAMES, QUEUE, SESSION, SYNC, WORLD, Why};
 use super::threads::Threads;
 use crate::id::NodeNumber;
 use crate::mesh::{Answer, Hub, Mesh, Request, Server};
@@ -81,6 +84,7 @@ struct Inner {
     names: Registry,
     guests: Guests,
     sessions: Arc<Sessions>,
+    meetings: Meetings,
     machine: Description,
     roster: Arc<Roster>,
 }
@@ -113,6 +117,7 @@ impl Host {
             names,
             guests,
             sessions,
+            meetings: Meetings::default(),
             machine: Description::default(),
             roster,
         };
@@ -160,6 +165,7 @@ impl Server for Host {
             GUEST => self.0.guests.serve(&self.0, &request, answer),
             MACHINE => machine::serve(&self.0, &request, answer),
             SESSION => self.0.sessions.serve(&self.0.threads, request, answer),
+            MPI => self.0.meetings.serve(&request, answer),
             other => {
                 let (node, process) = (request.from, request.process.0);
                 tracing::error!(node, process, service = other, "a call that nobody serves");
@@ -173,6 +179,7 @@ impl Server for Host {
         self.0.guests.lost(node);
         self.0.dicts.lost(&self.0, node);
         self.0.sessions.lost(node);
+        self.0.meetings.lost(node);
         self.0.world.node_is_gone(&self.0, node, why);
     }
 }
