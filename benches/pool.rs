@@ -9,7 +9,7 @@ use common::limits::{self, Wait, median_microseconds, nanoseconds_each};
 use common::peers::DragonHpc;
 use common::table::Race;
 use common::{machine, os, role};
-use dragon::{Channel, Pool};
+use dragon::{Channel, Policy, Pool};
 use rayon::prelude::*;
 
 const ITEMS: u64 = 100_000;
@@ -94,6 +94,14 @@ fn warm_pool(workers: usize) -> Pool {
     pool
 }
 
+/// Such a pool with so many workers on each of two cpus.
+fn bound_pool(each: usize) -> Pool {
+    let policies = os::two_cores().map(|cpu| Policy::new().local().cpus([cpu]));
+    let pool = Pool::builder().policies(policies, each).build().expect("the cpus are there");
+    until_all_ran(&pool, 2 * each);
+    pool
+}
+
 /// Ends when every worker has run a task: each says that it is there and waits until all are.
 fn until_all_ran(pool: &Pool, workers: usize) {
     let channel = || Channel::create(workers, 8).expect("there is memory for a channel");
@@ -155,9 +163,16 @@ fn starts(peer: Option<&DragonHpc>) {
             close(&pool.expect("made above"));
             time
         })
+        .runner("dragon, bound to two cpus", || {
+            let mut pool = None;
+            let time = milliseconds(|| pool = Some(bound_pool(4)));
+            close(&pool.expect("made above"));
+            time
+        })
         .maybe("DragonHPC", peer.map(|peer| || peer.figure("start") * 1e3))
         .run()
-        .at_most("dragon", 2.0, "spawn and reap itself 8 times");
+        .at_most("dragon", 2.0, "spawn and reap itself 8 times")
+        .at_most("dragon, bound to two cpus", 1.2, "dragon");
 }
 
 fn close(pool: &Pool) {

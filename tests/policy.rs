@@ -8,8 +8,8 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use common::{LONG, start_with};
-use dragon::{ErrorKind, Placement, Policy, Pool, Queue, Runtime, Vendor};
+use common::{LONG, start_through, start_with, text};
+use dragon::{ErrorKind, Event, Placement, Policy, Pool, Queue, Runtime, Vendor};
 
 /// Runs in every rank; in the test's own process it is nobody.
 #[test]
@@ -17,9 +17,11 @@ fn a_rank_of_a_job() {
     let Ok(part) = std::env::var("PART") else { return };
     let dragon = dragon::init().unwrap();
     match &part[..] {
+        "lost" => lost(&dragon),
         _ if dragon.rank() != 0 => {}
         "figures" => figures(&dragon),
         "cpus" => cpus(&dragon),
+        "unequal" => unequal(&dragon),
         "gpus" => gpus(&dragon),
         "masked" => masked(&dragon),
         "spread" => spread(&dragon),
@@ -27,7 +29,8 @@ fn a_rank_of_a_job() {
         "homes" => homes(&dragon),
         other => panic!("there is no part {other}"),
     }
-    dragon.finalize().unwrap();
+    let ended = dragon.finalize();
+    assert!(part == "lost" || ended.is_ok(), "{ended:?}");
 }
 
 fn run(part: &str, nodes: &[u32], gpus: &'static str) {
@@ -107,10 +110,11 @@ fn figures(dragon: &Runtime) {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap();
     let total: u64 = meminfo.lines().next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
     assert!(here.memory > 0 && here.memory <= total * 1024);
-    for numa in &here.numa {
-        let listed = std::fs::read_to_string(format!("/sys/devices/system/node/node{}/cpulist", numa.number)).unwrap();
-        assert!(numa.cpus.is_empty() == listed.trim().is_empty(), "{numa:?} {listed}");
-    }
+    let mut by_numa: Vec<usize> = here.numa.iter().flat_map(|numa| numa.cpus.clone()).collect();
+    by_numa.sort_unstable();
+    assert!(by_numa == here.cpus || here.numa.is_empty(), "{:?}", here.numa);
+    let whole = system.numa_policies().iter().flat_map(|policy| policy.cpus.clone()).flatten().count();
+    assert_eq!(whole, by_numa.len());
     assert_eq!(here.gpus.len(), 2);
     assert_eq!((here.gpus[1].vendor, here.gpus[1].memory), (Vendor::Nvidia, 80 << 30));
     assert_eq!(here.gpus[1].variable(), "CUDA_VISIBLE_DEVICES");
@@ -152,6 +156,30 @@ fn cpus(dragon: &Runtime) {
 
 fn allowed_here() -> String {
     allowed(&std::fs::read_to_string("/proc/self/status").unwrap())
+}
+
+#[test]
+fn each_node_is_as_the_processes_may_use_it_that_are_started_there() {
+    // Rank 1, which is all of node 1, may run on one cpu alone, and sees one GPU.
+    let bound =
+        "[ $DRAGON_RANK = 1 ] && export CUDA_VISIBLE_DEVICES=1 && exec taskset -c 0 \"$0\" \"$@\"; exec \"$0\" \"$@\"";
+    let fakes = |_| vec![("DRAGON_FAKE_GPUS", "nvidia:2".into())];
+    start_through(&["sh", "-c", bound], "unequal", &[0, 1], fakes).ends_well();
+}
+
+fn unequal(dragon: &Runtime) {
+    let system = dragon.system();
+    let [first, second] = system.nodes() else { panic!("two nodes") };
+    assert_eq!((&second.cpus[..], second.parallelism), (&[0][..], 1));
+    assert_eq!(first.cpus.len(), std::thread::available_parallelism().unwrap().get());
+    assert_eq!((first.gpus.len(), second.gpus.len(), &second.gpus[0].name[..]), (2, 1, "1"));
+    let number = 3 * first.parallelism;
+    let block = Pool::builder().processes(first.parallelism + 1).policy(Policy::new().block()).build().unwrap();
+    assert_eq!(counts(&block), [(0, first.parallelism), (1, 1)].into());
+    if let Some(&cpu) = first.cpus.get(1) {
+        let pool = Pool::builder().processes(number).policy(Policy::new().cpus([cpu])).build().unwrap();
+        assert_eq!(counts(&pool), [(0, number)].into(), "the other node has no such cpu");
+    }
 }
 
 #[test]
@@ -292,6 +320,35 @@ fn missing(dragon: &Runtime) {
     assert!(error.to_string().contains("9999"), "{error}");
     assert_eq!(dragon.stats().processes.len(), before.processes.len());
     assert!(Queue::<u8>::builder().policy(Policy::new().host("atlantis")).build().is_err());
+}
+
+#[test]
+fn a_node_that_is_lost_has_no_place_any_more() {
+    let outputs = start_with("lost", &[0, 1, 2], |_| Vec::new()).outputs();
+    let well: Vec<bool> = outputs.iter().map(|output| output.status.success()).collect();
+    assert_eq!(well, [true, false, true], "{}", outputs.iter().map(text).collect::<Vec<_>>().join("\n"));
+}
+
+fn lost(dragon: &Runtime) {
+    if dragon.rank() == 1 {
+        Queue::<()>::open_timeout("go", LONG).unwrap().get().unwrap();
+        std::process::abort();
+    }
+    if dragon.rank() != 0 {
+        return;
+    }
+    let go = Queue::<()>::builder().capacity(1).name("go").build().unwrap();
+    let each = || {
+        let cpu = dragon.system().here().cpus[0];
+        Pool::builder().processes(6).policy(Policy::new().cpus([cpu])).build()
+    };
+    assert_eq!(counts(&each().unwrap()), [(0, 2), (1, 2), (2, 2)].into());
+    let events = dragon.events();
+    go.put(()).unwrap();
+    while !matches!(events.next_timeout(LONG).unwrap(), Event::NodeLost { .. }) {}
+    assert_eq!(counts(&each().unwrap()), [(0, 3), (2, 3)].into());
+    let error = Pool::builder().processes(1).policy(Policy::new().node(dragon.nodes()[1])).build().unwrap_err();
+    assert!(error.to_string().contains("node 1"), "{error}");
 }
 
 #[test]

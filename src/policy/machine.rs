@@ -30,7 +30,7 @@ pub struct Node {
 pub struct Numa {
     /// Its number on the host.
     pub number: usize,
-    /// Its cpus, whoever may use them, in order.
+    /// Those of its cpus on which processes of the job may run, in order; none, if it is memory only.
     pub cpus: Vec<usize>,
     /// Bytes of its memory.
     pub memory: u64,

@@ -49,7 +49,8 @@ impl Share {
 impl Wish {
     /// Whether a node that is lost must not be left out.
     pub(super) fn is_named(&self) -> bool {
-        !matches!(self.nodes, Nodes::All) || self.policies.is_some() || !says_nothing(&self.policy())
+        let by_policy = self.policies.is_some() || !says_nothing(&self.policy());
+        !matches!(self.nodes, Nodes::All) || (by_policy && !self.on_ranks)
     }
 
     fn policy(&self) -> Policy {

@@ -310,6 +310,9 @@ impl Core {
 
     /// Tells all who listen.
     pub(crate) fn tell(&self, event: Event) {
+        if let Event::NodeLost { node, .. } = &event {
+            self.machines.forget(*node);
+        }
         self.subscribers.tell(event);
     }
 }

@@ -1,7 +1,7 @@
 //! All nodes of the job with what they have, and where policies put things on them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use super::core::Core;
@@ -82,6 +82,13 @@ impl System {
         self.cpus().into_iter().map(|(node, cpu)| Policy::new().node(node).cpus([cpu])).collect()
     }
 
+    /// A policy for each NUMA node of every node: a process of it runs on all of its cpus.
+    pub fn numa_policies(&self) -> Vec<Policy> {
+        let numa = self.nodes.iter().flat_map(|node| node.numa.iter().map(|numa| (node.id, numa)));
+        let some = numa.filter(|(_, numa)| !numa.cpus.is_empty());
+        some.map(|(node, numa)| Policy::new().node(node).cpus(numa.cpus.iter().copied())).collect()
+    }
+
     /// A policy for each GPU of every node: a process of it sees that GPU alone.
     ///
     /// ```
@@ -98,36 +105,56 @@ impl System {
     }
 }
 
-/// What this process knows of the nodes.
+/// What this process knows of the nodes, and whether that is with their GPUs.
 #[derive(Default)]
-pub(super) struct Machines(Mutex<BTreeMap<NodeNumber, Node>>);
+pub(super) struct Machines(Mutex<BTreeMap<NodeNumber, (Node, bool)>>);
 
 impl Machines {
-    fn known(&self) -> BTreeMap<NodeNumber, Node> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeNumber, (Node, bool)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn learn(&self, nodes: Vec<Node>) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.extend(nodes.into_iter().map(|node| (node.id.number(), node)));
+    /// Of all these nodes, those of which not enough is known.
+    fn unknown(&self, nodes: u32, with_gpus: bool) -> Vec<NodeNumber> {
+        let known = self.lock();
+        let is_known = |node: &NodeNumber| known.get(node).is_some_and(|(_, has_gpus)| *has_gpus || !with_gpus);
+        (0..nodes).filter(|node| !is_known(node)).collect()
+    }
+
+    fn learn(&self, nodes: Vec<Node>, with_gpus: bool) {
+        let known = |node: Node| (node.id.number(), (node, with_gpus));
+        self.lock().extend(nodes.into_iter().map(known));
+    }
+
+    /// It is lost, and nothing goes there any more.
+    pub(super) fn forget(&self, node: NodeId) {
+        self.lock().remove(&node.number());
     }
 }
 
 impl Core {
-    /// What all nodes have that are not lost. Asks those of which nothing is known yet.
+    /// What all nodes have that are not lost.
     pub(crate) fn system(&self) -> System {
-        let (me, known) = (self.place().node(), self.machines.known());
-        let mut missing: Vec<NodeNumber> = (0..self.place().nodes()).filter(|node| !known.contains_key(node)).collect();
+        self.look_up(true)
+    }
+
+    /// The nodes, with their GPUs if they matter. Asks those of which nothing is known yet.
+    fn look_up(&self, with_gpus: bool) -> System {
+        let me = self.place().node();
+        let mut missing = self.machines.unknown(self.place().nodes(), with_gpus);
         if missing.contains(&me) {
             missing.retain(|node| *node != me);
-            self.machines.learn(vec![sys::machine::describe(NodeId(me))]);
+            let gpus = if with_gpus { sys::machine::gpus() } else { Vec::new() };
+            self.machines.learn(vec![Node { gpus, ..sys::machine::describe(NodeId(me)) }], with_gpus);
         }
         match self.mesh() {
-            Ok(Some(mesh)) => missing.chunks(AT_A_TIME).for_each(|some| self.machines.learn(ask(mesh, some))),
+            Ok(Some(mesh)) => {
+                missing.chunks(AT_A_TIME).for_each(|some| self.machines.learn(ask(mesh, some, with_gpus), with_gpus));
+            }
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "no way to other nodes: their cpus and GPUs stay unknown"),
         }
-        let nodes: Arc<[Node]> = self.machines.known().into_values().collect();
+        let nodes: Arc<[Node]> = self.machines.lock().values().map(|(node, _)| node.clone()).collect();
         // This node has been learnt above.
         let here = nodes.iter().position(|node| node.id.number() == me).unwrap_or(0);
         System { nodes, here }
@@ -149,7 +176,8 @@ impl Core {
 
     /// The nodes on which processes of this policy may be, with how many each can run at a time.
     pub(crate) fn room(&self, policy: &Policy) -> Result<Vec<(NodeId, usize)>> {
-        Ok(placement::room(policy, self.system().nodes(), NodeId(self.place().node()))?)
+        let system = self.look_up(policy.gpus.is_some());
+        Ok(placement::room(policy, system.nodes(), NodeId(self.place().node()))?)
     }
 
     /// A seat for each process, so many of each policy in their order, or an error that names what is not there. Nothing is
@@ -167,14 +195,15 @@ impl Core {
             let number = wanted.iter().map(|(_, number)| number).sum();
             return Ok(vec![Seat { node: me, cpus: None, gpus: None, env: Vec::new() }; number]);
         }
-        Ok(placement::plan(wanted, self.system().nodes(), me)?)
+        let system = self.look_up(wanted.iter().any(|(policy, _)| policy.gpus.is_some()));
+        Ok(placement::plan(wanted, system.nodes(), me)?)
     }
 }
 
 /// Asks nodes, all at the same time. Those that are lost give no answer.
-fn ask(mesh: &Mesh, nodes: &[NodeNumber]) -> Vec<Node> {
+fn ask(mesh: &Mesh, nodes: &[NodeNumber], with_gpus: bool) -> Vec<Node> {
     let ask_one = |node: NodeNumber| {
-        let answer = services::describe(mesh, node);
+        let answer = services::describe(mesh, node, with_gpus);
         answer.inspect_err(|error| tracing::warn!(node, %error, "a node does not say what it has")).ok()
     };
     if let [node] = nodes {

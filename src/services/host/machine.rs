@@ -6,31 +6,36 @@ use super::super::far::words::MACHINE;
 use super::super::far::{FarError, Why, well};
 use super::Inner;
 use crate::id::{NodeId, NodeNumber};
-use crate::mesh::{Answer, Mesh};
-use crate::policy::Node;
+use crate::mesh::{Answer, Mesh, Request};
+use crate::policy::{Gpu, Node};
 use crate::sys;
 use crate::wire;
 
-/// The description of this node, encoded, once somebody has asked.
+/// What this node has, once somebody has asked.
 #[derive(Default)]
-pub(super) struct Description(OnceLock<Vec<u8>>);
+pub(super) struct Description {
+    plain: OnceLock<Node>,
+    gpus: OnceLock<Vec<Gpu>>,
+}
 
 /// Answers with the description, on another thread: to look takes a while.
-pub(super) fn serve(host: &Arc<Inner>, answer: Answer) {
-    let asked = host.clone();
+pub(super) fn serve(host: &Arc<Inner>, request: &Request, answer: Answer) {
+    let (asked, with_gpus) = (host.clone(), request.body.first() == Some(&1));
     host.threads.run(move || {
-        let describe = || {
-            let mut bytes = Vec::new();
-            // Text and numbers into memory: nothing in it can fail.
-            let _ = wire::encode(&sys::machine::describe(NodeId(asked.hub.me())), &mut bytes);
-            bytes
-        };
-        answer.send(0, asked.machine.0.get_or_init(describe));
+        let Description { plain, gpus } = &asked.machine;
+        let mut node = plain.get_or_init(|| sys::machine::describe(NodeId(asked.hub.me()))).clone();
+        if with_gpus {
+            node.gpus = gpus.get_or_init(sys::machine::gpus).clone();
+        }
+        let mut bytes = Vec::new();
+        // Text and numbers into memory: nothing in it can fail.
+        let _ = wire::encode(&node, &mut bytes);
+        answer.send(0, &bytes);
     });
 }
 
-/// Asks another node what it has.
-pub(crate) fn describe(mesh: &Mesh, node: NodeNumber) -> Result<Node, FarError> {
-    let reply = well(mesh.call(node, MACHINE, &[])?)?;
+/// Asks another node what it has. To find its GPUs may take seconds, so that must be wished for.
+pub(crate) fn describe(mesh: &Mesh, node: NodeNumber, with_gpus: bool) -> Result<Node, FarError> {
+    let reply = well(mesh.call(node, MACHINE, &[u8::from(with_gpus)])?)?;
     wire::decode(&reply.body).map_err(|error| FarError::Refused { why: Why::Unclear, text: error.to_string() })
 }

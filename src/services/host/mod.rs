@@ -163,7 +163,7 @@ impl Server for Host {
             NAMES => self.0.names.serve(&self.0, &request, answer),
             SYNC => sync::serve(&self.0.guests, self.0.hub.me(), &self.0.threads, &request, answer),
             GUEST => self.0.guests.serve(&self.0, &request, answer),
-            MACHINE => machine::serve(&self.0, answer),
+            MACHINE => machine::serve(&self.0, &request, answer),
             SESSION => self.0.sessions.serve(&self.0.threads, request, answer),
             MPI => self.0.meetings.serve(&request, answer),
             other => {

@@ -7,10 +7,9 @@ mod quota;
 mod trees;
 
 use crate::id::NodeId;
-use crate::policy::Node;
+use crate::policy::{Gpu, Node};
 
-/// Describes this machine as the node of that number. Opens files and may load a vendor's library: milliseconds to, at the
-/// first GPU after a start of the machine, seconds.
+/// Describes this machine as the node of that number, but for its GPUs: opens a few files.
 pub(crate) fn describe(id: NodeId) -> Node {
     let cpus = super::affinity::of_process().unwrap_or_else(|error| {
         tracing::warn!(%error, "the kernel does not say on which cpus this process may run");
@@ -20,9 +19,14 @@ pub(crate) fn describe(id: NodeId) -> Node {
         id,
         name: super::process::host_name(),
         parallelism: quota::of_process().map_or(cpus.len(), |quota| quota.clamp(1, cpus.len())),
+        numa: numa::read(numa::FOLDER.as_ref(), &cpus),
         cpus,
-        numa: numa::read(numa::FOLDER.as_ref()),
         memory: super::shm::memory_of_machine(),
-        gpus: gpus::visible(|name| std::env::var(name).ok()),
+        gpus: Vec::new(),
     }
+}
+
+/// The GPUs of this machine. May load a vendor's library, which takes milliseconds, or seconds where it wakes its cards.
+pub(crate) fn gpus() -> Vec<Gpu> {
+    gpus::visible(|name| std::env::var(name).ok())
 }

@@ -7,12 +7,13 @@ use crate::policy::Numa;
 
 pub(super) const FOLDER: &str = "/sys/devices/system/node";
 
-/// All NUMA nodes under a folder, in order. A kernel without them has none.
-pub(super) fn read(folder: &Path) -> Vec<Numa> {
+/// All NUMA nodes under a folder, in order, with those of their cpus that may be used. A kernel without them has none.
+pub(super) fn read(folder: &Path, usable: &[usize]) -> Vec<Numa> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let node = |entry: fs::DirEntry| {
         let number = entry.file_name().to_str()?.strip_prefix("node")?.parse().ok()?;
-        let cpus = list(&fs::read_to_string(entry.path().join("cpulist")).ok()?)?;
+        let mut cpus = list(&fs::read_to_string(entry.path().join("cpulist")).ok()?)?;
+        cpus.retain(|cpu| usable.contains(cpu));
         let memory = fs::read_to_string(entry.path().join("meminfo")).ok();
         Some(Numa { number, cpus, memory: memory.and_then(|text| total(&text)).unwrap_or(0) })
     };
@@ -59,9 +60,9 @@ mod tests {
             fs::write(node.join("meminfo"), text).unwrap();
         }
         fs::write(folder.path().join("online"), "0-2\n").unwrap();
-        let numa = read(folder.path());
+        let numa = read(folder.path(), &(0..15).collect::<Vec<_>>());
         assert_eq!(numa.iter().map(|numa| numa.number).collect::<Vec<_>>(), [0, 1, 2]);
-        assert_eq!(numa[1].cpus, [4, 5, 6, 7, 12, 13, 14, 15]);
+        assert_eq!(numa[1].cpus, [4, 5, 6, 7, 12, 13, 14]);
         assert_eq!((numa[0].memory, numa[2].memory, numa[2].cpus.len()), (2000 * 1024, 64 * 1024, 0));
     }
 }
