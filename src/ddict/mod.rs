@@ -229,7 +229,9 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// [`Error::undecoded`]; [`CheckpointRetired`](ErrorKind::CheckpointRetired); [`Closed`](ErrorKind::Closed) if it was destroyed.
     #[inline]
     pub fn get(&self, key: &K) -> Result<V> {
-        match self.try_get(key)? {
+        let mut value = None;
+        self.find(key, &mut value)?;
+        match value {
             Some(value) => Ok(value),
             None if self.body.rules.waits_for_keys => self.wait(Deadline::Never, || self.try_get(key).transpose()),
             None => Err(Self::not_found()),
@@ -248,20 +250,22 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// As [`get`](DDict::get), but for a missing key.
     #[inline]
     pub fn try_get(&self, key: &K) -> Result<Option<V>> {
-        Ok(self.find(key)?.map(|(value, _)| value))
+        let mut value = None;
+        self.find(key, &mut value)?;
+        Ok(value)
     }
 
-    /// The value of a key with the name of the entry that it is from.
+    /// Sets the value of a key, if it is there, and returns the name of the entry that it is from. Large values are not
+    /// handed from call to call.
     #[inline]
-    fn find(&self, key: &K) -> Result<Option<(V, Name)>> {
+    fn find(&self, key: &K, value: &mut Option<V>) -> Result<Option<Name>> {
         with_key::<K, C, _>(key, |bytes| {
-            // Large values are not handed from call to call.
-            let mut value = None;
-            let name = self.look(bytes, |bytes| value = Some(decode::<V, C>(bytes)))?;
-            match (value, name) {
-                (Some(value), Some(name)) => Ok(Some((value?, name))),
-                _ => Ok(None),
-            }
+            let mut refused = None;
+            let name = self.look(bytes, |bytes| match decode::<V, C>(bytes) {
+                Ok(found) => *value = Some(found),
+                Err(error) => refused = Some(error),
+            })?;
+            refused.map_or(Ok(name), Err)
         })
     }
 
