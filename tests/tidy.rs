@@ -77,7 +77,20 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     // Floor 5: one error for all; assembly; the simulated world.
     (
         "error",
-        &["mm", "channel", "names", "table", "codec", "task", "wire", "bootstrap", "transport", "mesh", "services"],
+        &[
+            "mm",
+            "channel",
+            "names",
+            "table",
+            "codec",
+            "task",
+            "wire",
+            "bootstrap",
+            "transport",
+            "proto",
+            "mesh",
+            "services",
+        ],
     ),
     (
         "runtime",
@@ -88,10 +101,12 @@ pub const LAYERS: &[(&str, &[&str])] = &[
             "channel",
             "latch",
             "names",
+            "table",
             "task",
             "wire",
             "bootstrap",
             "transport",
+            "proto",
             "mesh",
             "services",
             "error",
@@ -103,8 +118,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("shared", &["mm", "wait", "channel", "mesh", "services", "error", "runtime", "select"]),
     ("queue", &["mm", "wait", "channel", "names", "wire", "codec", "mesh", "services", "error", "runtime", "select"]),
     ("sync", &["mm", "wait", "latch", "mesh", "services", "error", "runtime", "select"]),
-    ("process", &["task", "services", "error", "runtime"]),
-    ("group", &["proto", "task", "services", "error", "runtime", "process"]),
+    ("process", &["sys", "mm", "channel", "task", "wire", "mesh", "services", "error", "runtime"]),
     ("pool", &["mm", "wait", "channel", "task", "wire", "mesh", "services", "error", "runtime", "select"]),
     (
         "ddict",
@@ -113,7 +127,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
             "runtime",
         ],
     ),
-    ("observe", &["sys", "mm", "counters", "error", "runtime"]),
+    ("observe", &["sys", "mm", "counters", "error", "runtime", "ddict"]),
     ("telemetry", &["counters", "services", "error", "runtime"]),
 ];
 

@@ -41,6 +41,15 @@ pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
     }
 }
 
+/// Puts a descriptor in the place of standard input.
+pub(crate) fn set_stdin(descriptor: &OwnedFd) -> io::Result<()> {
+    // SAFETY: both are descriptors; that 0 is no longer what it was is the purpose.
+    match unsafe { libc::dup2(descriptor.as_raw_fd(), io::stdin().as_fd().as_raw_fd()) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// Makes writing to a closed pipe an error instead of the end, as the standard library does in `main`.
 pub(crate) fn ignore_broken_pipes() {
     // SAFETY: to ignore a signal runs no code of ours.

@@ -11,6 +11,7 @@
 mod desk;
 mod entry;
 mod error;
+mod figures;
 mod ground;
 mod ladder;
 mod layout;
@@ -32,6 +33,7 @@ mod write;
 pub(crate) use desk::Tally;
 pub(crate) use entry::Name;
 pub use error::TableError;
+pub(crate) use figures::figures;
 pub(crate) use pin::{Cargo, Pinned};
 pub(crate) use read::{Key, View};
 
@@ -121,6 +123,11 @@ impl<G: Ground> Table<G> {
     /// What it is for.
     pub(crate) fn label(&self) -> u64 {
         self.ground.root()[layout::LABEL].load(Ordering::Relaxed) // never changes
+    }
+
+    /// What the hashes of its keys begin with.
+    pub(crate) fn seed(&self) -> u64 {
+        self.ground.root()[layout::SEED].load(Ordering::Relaxed) // never changes
     }
 
     /// The words of the floor above.

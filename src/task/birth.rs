@@ -57,7 +57,6 @@ pub(crate) struct Refusal(pub(crate) String);
 #[derive(Debug)]
 pub(crate) struct Birth {
     /// Its end of the control socket, which the first thread watches too.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for entries that talk to their parent"))]
     pub(crate) socket: OwnedFd,
     /// What came with the `Hello`.
     pub(crate) descriptors: Vec<OwnedFd>,
@@ -158,6 +157,16 @@ fn live(entry: &Thunk, argument: &[u8]) -> ! {
     let mut scope = Scope::new(argument, &mut output);
     let ended = panic::catch_unwind(AssertUnwindSafe(|| entry.call(&mut scope)));
     std::process::exit(if matches!(ended, Ok(Ok(()))) { 0 } else { PANICKED })
+}
+
+/// Ends a child with this code: properly, with exit handlers.
+pub(crate) fn finish(code: i32) -> ! {
+    std::process::exit(code)
+}
+
+/// Ends a child that cannot be what it was asked to be, in a way that the parent hears why.
+pub(crate) fn give_up(socket: &OwnedFd, why: String) -> ! {
+    refuse(socket, why)
 }
 
 /// What a child that has ended said on its control socket, if it said why it would not begin.

@@ -3,8 +3,10 @@
 //! What can be answered at once is answered on the thread that brought the call; what may wait gets a thread of its
 //! own for as long as it waits (`services/threads.rs`).
 
+mod dicts;
 mod guests;
 mod latches;
+mod machine;
 mod names;
 mod queues;
 mod sessions;
@@ -13,7 +15,11 @@ mod world;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::dicts::Dicts;
+pub(crate) use self::dicts::{DictCall, DictHome, seat as seat_dict};
 use self::guests::Guests;
+use self::machine::Description;
+pub(crate) use self::machine::describe;
 use self::names::Registry;
 use self::queues::Queues;
 use self::sessions::Sessions;
@@ -21,7 +27,7 @@ pub(crate) use self::sessions::{Guest, Venue};
 use self::world::World;
 pub(crate) use self::world::{Loss, finish};
 use super::agent::Agent;
-use super::far::words::{GUEST, NAMES, QUEUE, SESSION, SYNC, WORLD, Why};
+use super::far::words::{DICT, GUEST, MACHINE, NAMES, QUEUE, SESSION, SYNC, WORLD, Why};
 use super::threads::Threads;
 use crate::id::NodeNumber;
 use crate::mesh::{Answer, Hub, Mesh, Request, Server};
@@ -65,12 +71,14 @@ struct Inner {
     hub: Arc<Hub>,
     memory: Arc<Memory>,
     seat: Seat,
-    threads: Threads,
+    threads: Arc<Threads>,
     world: World,
     queues: Queues,
+    dicts: Dicts,
     names: Registry,
     guests: Guests,
     sessions: Arc<Sessions>,
+    machine: Description,
 }
 
 /// The server of a node's hub.
@@ -93,12 +101,14 @@ impl Host {
             hub: hub.clone(),
             memory: memory.clone(),
             seat,
-            threads: Threads::new(),
+            threads: Arc::new(Threads::new()),
             world,
             queues,
+            dicts: Dicts::default(),
             names,
             guests,
             sessions,
+            machine: Description::default(),
         };
         let host = Host(Arc::new(inner));
         hub.set_server(Arc::new(host.clone()));
@@ -113,6 +123,7 @@ impl Host {
     /// Ends what other nodes have running here.
     pub(crate) fn close(&self) {
         self.0.sessions.close();
+        self.0.dicts.close();
     }
 
     /// A rank of this node has ended without a farewell.
@@ -132,9 +143,11 @@ impl Server for Host {
         match request.service {
             WORLD => self.0.world.serve(&self.0, &request, answer),
             QUEUE => self.0.queues.serve(&self.0, request, answer),
+            DICT => self.0.dicts.serve(&self.0, request, answer),
             NAMES => self.0.names.serve(&self.0, &request, answer),
             SYNC => sync::serve(&self.0.guests, self.0.hub.me(), &self.0.threads, &request, answer),
             GUEST => self.0.guests.serve(&self.0, &request, answer),
+            MACHINE => machine::serve(&self.0, answer),
             SESSION => self.0.sessions.serve(&self.0.threads, request, answer),
             other => {
                 let (node, process) = (request.from, request.process.0);
@@ -147,6 +160,7 @@ impl Server for Host {
     fn lost(&self, node: NodeNumber, why: &str) {
         self.0.queues.lost(node);
         self.0.guests.lost(node);
+        self.0.dicts.lost(&self.0, node);
         self.0.sessions.lost(node);
         self.0.world.node_is_gone(&self.0, node, why);
     }
