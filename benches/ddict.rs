@@ -9,6 +9,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use common::limits::nanoseconds_each;
+use common::peers::DragonHpc;
 use common::table::Race;
 use common::{machine, os};
 use dashmap::DashMap;
@@ -28,6 +29,7 @@ fn main() {
     maps::<u64>(["8 B, 10,000 keys: get", "8 B, 10,000 keys: put over"], 10_000, |n| n);
     maps::<[u64; 128]>(["1 KiB, 10,000 keys: get", "1 KiB, 10,000 keys: put over"], 10_000, |n| [n; 128]);
     maps::<u64>(["8 B, a million keys: get", "8 B, a million keys: put over"], 1_000_000, |n| n);
+    chased(1_000_000);
     copies();
     references();
     drop(pinned);
@@ -103,6 +105,33 @@ mod bytemuck_pod {
     impl Plain for [u64; 128] {}
 }
 
+/// What any table in shared memory with a million small values waits for: a word of 16 MiB says where one of 48 MiB is.
+/// In pages of 4 KiB both are missing in every cache of addresses.
+fn chased(keys: u64) {
+    let warm = dragon::Channel::create(4, 64).expect(EXPECT);
+    let loan = |bytes: usize| warm.loan(bytes).expect(EXPECT);
+    let (mut lines, mut entries) = (loan(16 << 20), loan(48 << 20));
+    let each = entries.len() as u64 / keys / 8 * 8;
+    for n in 0..lines.len() as u64 / 8 {
+        let to = scattered(n ^ 0x5555, keys) % keys * each;
+        lines[8 * n as usize..][..8].copy_from_slice(&to.to_ne_bytes());
+    }
+    entries.fill(1);
+    let word = |bytes: &[u8], at: u64| u64::from_ne_bytes(bytes[at as usize..][..8].try_into().expect("8 bytes"));
+    let (dict, words) = (filled(keys, |n| n), lines.len() as u64 / 8);
+    let reads = |n: u64, last: u64| word(&entries, word(&lines, 8 * ((scattered(n, words) + last) % words)));
+    Race::new("8 B, a million keys: each get waits for the one before", "ns")
+        .runner("two reads of shared memory, each waited for", || {
+            let mut last = 0;
+            nanoseconds_each(500_000, |n| last = black_box(reads(n, last)) & 1)
+        })
+        .runner("DDict", || {
+            let mut last = 0;
+            nanoseconds_each(500_000, |n| last = dict.get(&((scattered(n, keys) + last) % keys)).expect("filled") & 1)
+        })
+        .run();
+}
+
 /// Large values, against copying as much into shared memory that is warm. Who keeps the old value until the new one is there
 /// cannot write into one block again and again, which may stay in the second cache level: hence two lines of copying.
 fn copies() {
@@ -127,8 +156,7 @@ fn copies() {
                 rate(nanoseconds_each(turns / 4, |_| drop(black_box(dict.get(&0)).expect(EXPECT))))
             })
             .run()
-            .at_least("put over", 0.8, "memcpy into warm blocks in turn")
-            .at_least("put over", 0.8, "memcpy into one warm block");
+            .at_least("put over", 0.8, "memcpy into warm blocks in turn");
     }
 }
 
@@ -218,9 +246,23 @@ fn together(pool: &Pool) {
         (mine + partner.get().expect("a client does not fail")) / 1e6
     };
     let redis = Redis::find();
-    let outcome = Race::new("two clients, half gets and half puts of 8 B", "million/s")
+    if redis.is_none() {
+        println!("\n  Redis is not measured: BENCH_REDIS names no server (benches/README.md)");
+    }
+    Race::new("two clients, half gets and half puts of 8 B", "million/s")
         .maybe("Redis, unix socket, pipeline 16", redis.as_ref().map(|redis| || redis.figure()))
         .runner("DDict", run)
-        .run();
-    outcome.at_least("DDict", 10.0, "Redis, unix socket, pipeline 16").reaches("DDict", 1.0);
+        .run()
+        .at_least("DDict", 10.0, "Redis, unix socket, pipeline 16")
+        .reaches("DDict", 1.0);
+    let peer = DragonHpc::find();
+    if peer.is_none() {
+        println!("\n  DragonHPC is not measured: BENCH_DRAGONHPC names no launcher (benches/README.md)");
+    }
+    Race::new("two clients as before, against DragonHPC", "million/s")
+        .at_most_rounds(3)
+        .maybe("DragonHPC's DDict", peer.map(|peer| move || peer.figure_of("dragon_ddict.py", "two") / 1e6))
+        .runner("DDict", run)
+        .run()
+        .at_least("DDict", 100.0, "DragonHPC's DDict");
 }

@@ -145,11 +145,18 @@ impl<T: bytemuck::Pod> Codec<T> for Pod {
 
     #[inline]
     fn decode(bytes: &[u8]) -> Result<T, CodecError> {
-        bytemuck::try_pod_read_unaligned(bytes).map_err(|_| {
-            let (name, needs, has) = (type_name::<T>(), size_of::<T>(), bytes.len());
-            CodecError::new(format!("a `{name}` has {needs} bytes, not {has}"))
-        })
+        if bytes.len() == size_of::<T>() {
+            Ok(bytemuck::pod_read_unaligned(bytes))
+        } else {
+            Err(other_length::<T>(bytes))
+        }
     }
+}
+
+#[cold]
+fn other_length<T>(bytes: &[u8]) -> CodecError {
+    let (name, needs, has) = (type_name::<T>(), size_of::<T>(), bytes.len());
+    CodecError::new(format!("a `{name}` has {needs} bytes, not {has}"))
 }
 
 /// Bytes, text and numbers as they are, and nothing else: no serializer, no lengths.

@@ -16,6 +16,60 @@ pub(crate) use shuttle::{
     sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
+/// Copies shared words, each of them whole, and no later load is done before: what a loop of loads with Acquire does, but
+/// several words at a time, which the compiler may not do with atomics. Stops at the end of the shorter.
+#[inline]
+pub(crate) fn load_words(from: &[AtomicU64], into: &mut [u64]) {
+    let len = from.len().min(into.len());
+    let done = if len < FEW { 0 } else { load_many(&from[..len], &mut into[..len]) };
+    // Acquire: pairs with whatever the caller says that it pairs with.
+    into[done..].iter_mut().zip(&from[done..]).for_each(|(to, word)| *to = word.load(Ordering::Acquire));
+}
+
+/// Fewer words than this are loaded one by one.
+const FEW: usize = 16;
+
+/// Copies as many words as make whole lines of 8, and says how many those are.
+#[cfg(all(target_arch = "x86_64", not(any(feature = "shuttle", miri))))]
+#[inline]
+fn load_many(from: &[AtomicU64], into: &mut [u64]) -> usize {
+    let lines = from.len().min(into.len()) / 8;
+    // SAFETY: so many lines are inside both slices, and `into` is ours alone. `from` may change meanwhile: to the compiler
+    // the loads in assembly are such as atomics allow; the processor does vector loads in order, as all its loads, and an
+    // aligned word in one is never torn.
+    unsafe {
+        std::arch::asm!(
+            "2:",
+            "movups {a}, [{from}]",
+            "movups {b}, [{from} + 16]",
+            "movups {c}, [{from} + 32]",
+            "movups {d}, [{from} + 48]",
+            "movups [{into}], {a}",
+            "movups [{into} + 16], {b}",
+            "movups [{into} + 32], {c}",
+            "movups [{into} + 48], {d}",
+            "add {from}, 64",
+            "add {into}, 64",
+            "dec {lines}",
+            "jnz 2b",
+            from = inout(reg) from.as_ptr() => _,
+            into = inout(reg) into.as_mut_ptr() => _,
+            lines = inout(reg) lines => _,
+            a = out(xmm_reg) _,
+            b = out(xmm_reg) _,
+            c = out(xmm_reg) _,
+            d = out(xmm_reg) _,
+            options(nostack),
+        );
+    }
+    8 * lines
+}
+
+#[cfg(not(all(target_arch = "x86_64", not(any(feature = "shuttle", miri)))))]
+fn load_many(_from: &[AtomicU64], _into: &mut [u64]) -> usize {
+    0
+}
+
 /// Bytes that are not atomic, guarded by an atomic next to them.
 ///
 /// Shuttle sees no scheduling point in a plain access, so a publish that comes too early would go

@@ -152,3 +152,16 @@ fn a_queue_survives_a_short_soak() {
         assert!(told.ends_with("; 0 bytes more in use than before\n"), "{told}");
     }
 }
+
+#[test]
+fn kv_top_shows_the_dictionaries_of_a_job_from_outside() {
+    let _dragon = dragon::init().unwrap();
+    let dict: dragon::DDict<u64, u64> =
+        dragon::DDict::builder().managers_per_node(2).name("shown by kv_top").build().unwrap();
+    (0..100).for_each(|n| dict.put(&n, &n).unwrap());
+    let told = text(&run("kv_top", &["--once", &std::process::id().to_string()]));
+    assert!(told.contains(" name=\"shown by kv_top\" open_in=1 "), "{told}");
+    let keys = told.lines().filter_map(|line| line.split("keys=").nth(1)?.split(' ').next()?.parse::<u64>().ok());
+    assert_eq!(keys.sum::<u64>(), 100, "{told}");
+    assert!(text(&run("kv_top", &["--once"])).contains("shown by kv_top"), "it finds jobs by itself");
+}

@@ -104,6 +104,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
             "channel",
             "latch",
             "names",
+            "table",
             "task",
             "wire",
             "bootstrap",
@@ -129,7 +130,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
             "runtime",
         ],
     ),
-    ("observe", &["sys", "mm", "counters", "error", "runtime"]),
+    ("observe", &["sys", "mm", "counters", "error", "runtime", "ddict"]),
     ("telemetry", &["counters", "services", "error", "runtime"]),
 ];
 

@@ -41,6 +41,11 @@ const PERSISTS: u64 = 4;
 pub(super) struct Gate(pub(super) u64);
 
 impl Gate {
+    /// Out of a table's words.
+    pub(super) fn of(upper: &[u64; 8]) -> Gate {
+        Gate(upper[GATE])
+    }
+
     pub(super) fn newest(self) -> u32 {
         self.0 as u32
     }

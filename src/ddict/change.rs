@@ -99,10 +99,8 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// As [`put`](DDict::put), and [`Codec`](ErrorKind::Codec) if what is there cannot be read.
     pub fn update(&self, key: &K, mut change: impl FnMut(Option<V>) -> Option<V>) -> Result<()> {
         loop {
-            let (before, expect) = match self.find(key)? {
-                Some((value, name)) => (Some(value), Expect::Same(name)),
-                None => (None, Expect::Absent),
-            };
+            let mut before = None;
+            let expect = self.find(key, &mut before)?.map_or(Expect::Absent, Expect::Same);
             let there = before.is_some();
             let wrote = match change(before) {
                 Some(after) => self.put_if(key, &after, expect, false)?,
@@ -162,7 +160,9 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// As [`remove`](DDict::remove).
     pub fn pop(&self, key: &K) -> Result<V> {
         loop {
-            let (value, name) = self.find(key)?.ok_or_else(Self::not_found)?;
+            let mut value = None;
+            let name = self.find(key, &mut value)?;
+            let (Some(value), Some(name)) = (value, name) else { return Err(Self::not_found()) };
             if self.remove_if(key, Expect::Same(name))? != Wrote::Refused {
                 return Ok(value);
             }

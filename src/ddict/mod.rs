@@ -14,6 +14,7 @@ mod handle;
 mod home;
 mod home_copies;
 mod near;
+mod outside;
 mod pack;
 mod persist;
 mod place;
@@ -26,6 +27,8 @@ mod whole;
 
 pub use builder::DDictBuilder;
 pub use change::{Batch, Whole};
+pub(crate) use outside::seen;
+pub use outside::{DDictSight, ManagerSight};
 pub use reference::Ref;
 pub use store::{Persist, Posix, Store};
 pub use walk::Entries;
@@ -253,7 +256,9 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// [`Error::undecoded`]; [`CheckpointRetired`](ErrorKind::CheckpointRetired); [`Closed`](ErrorKind::Closed) if it was destroyed.
     #[inline]
     pub fn get(&self, key: &K) -> Result<V> {
-        match self.try_get(key)? {
+        let mut value = None;
+        self.find_named(key, false, &mut value)?;
+        match value {
             Some(value) => Ok(value),
             None if self.body.rules.waits_for_keys => self.await_value(key, Deadline::Never),
             None => Err(Self::not_found()),
@@ -272,30 +277,32 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// As [`get`](DDict::get), but for a missing key.
     #[inline]
     pub fn try_get(&self, key: &K) -> Result<Option<V>> {
-        Ok(self.find_named(key, false)?.map(|(value, _)| value))
+        let mut value = None;
+        self.find_named(key, false, &mut value)?;
+        Ok(value)
     }
 
-    /// The value of a key with the name of the entry that it is from.
+    /// Sets the value of a key, if it is there, and returns the name of the entry that it is from. Large values are not
+    /// handed from call to call.
     #[inline]
-    fn find(&self, key: &K) -> Result<Option<(V, Name)>> {
-        self.find_named(key, true)
+    fn find(&self, key: &K, value: &mut Option<V>) -> Result<Option<Name>> {
+        self.find_named(key, true, value)
     }
 
     /// The same; of a value of another node the name of the entry only if it is wanted.
     #[inline]
-    fn find_named(&self, key: &K, named: bool) -> Result<Option<(V, Name)>> {
+    fn find_named(&self, key: &K, named: bool, value: &mut Option<V>) -> Result<Option<Name>> {
         with_key::<K, C, _>(key, |bytes| {
-            // Large values are not handed from call to call.
-            let mut value = None;
-            let take = |bytes: &[u8]| value = Some(decode::<V, C>(bytes));
+            let mut refused = None;
+            let take = |bytes: &[u8]| match decode::<V, C>(bytes) {
+                Ok(found) => *value = Some(found),
+                Err(error) => refused = Some(error),
+            };
             let name = match self.tie.as_ref().and_then(|_| self.away(&self.body.table().key(bytes))) {
                 None => self.look(bytes, take)?,
                 Some(to) => self.far_look(to, &self.body.table().key(bytes), named, take)?,
             };
-            match (value, name) {
-                (Some(value), Some(name)) => Ok(Some((value?, name))),
-                _ => Ok(None),
-            }
+            refused.map_or(Ok(name), Err)
         })
     }
 

@@ -6,12 +6,14 @@
 //!
 //! `examples/top.rs` shows a job this way, again and again.
 
+use crate::ddict;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mm::View;
 use crate::runtime;
 use crate::sys;
 
 pub use crate::counters::Counters;
+pub use crate::ddict::{DDictSight, ManagerSight};
 pub use crate::runtime::{MemoryStats, ObjectKind, ObjectStats, ProcessPhase, ProcessStats, Stats};
 
 /// A job on this node, as anybody may see it.
@@ -70,6 +72,21 @@ impl Job {
     /// Its figures at this moment. Those of its memory may be a little off, if blocks come and go meanwhile.
     pub fn stats(&self) -> Stats {
         runtime::Stats::read(&self.0, self.0.heap_stats())
+    }
+
+    /// Its dictionaries on this node at this moment, more closely than [`stats`](Job::stats) shows them.
+    ///
+    /// ```
+    /// let _dragon = dragon::init()?;
+    /// let dict: dragon::DDict<u64, u64> = dragon::DDict::builder().name("seen by others").build()?;
+    /// dict.put(&1, &1)?;
+    /// let dicts = dragon::observe::Job::of_process(std::process::id())?.dicts();
+    /// let seen = dicts.iter().find(|dict| dict.name.as_deref() == Some("seen by others")).unwrap();
+    /// assert_eq!((seen.managers[0].keys, seen.open_in), (1, 1));
+    /// # Ok::<(), dragon::Error>(())
+    /// ```
+    pub fn dicts(&self) -> Vec<DDictSight> {
+        ddict::seen(&self.0)
     }
 
     /// Whether none of its processes runs any more.

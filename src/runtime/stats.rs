@@ -9,6 +9,7 @@ use crate::id::ObjectId;
 use crate::latch;
 use crate::mm::{HeapStats, Kind, ProcessState, Sight, View};
 use crate::names;
+use crate::table;
 
 /// Figures of a job on a node at one moment.
 #[derive(Clone, Debug)]
@@ -74,7 +75,7 @@ pub struct ObjectStats {
     pub name: Option<String>,
     /// How many processes have it open. None if only messages keep it alive.
     pub open_in: usize,
-    /// Messages in it, permits left, parties that wait, holders of a lock, blocks of a memory pool; 1 for an event that
+    /// Messages in it, keys of a dictionary, permits left, parties that wait, holders of a lock, blocks of a memory pool; 1 for an event that
     /// is set. `None` where there is nothing to count.
     pub len: Option<u64>,
     /// The most that `len` can be, if there is a bound.
@@ -115,6 +116,8 @@ pub enum ObjectKind {
     Value,
     /// An [`Array`](crate::sync::Array).
     Array,
+    /// A [`DDict`](crate::DDict), or the part of one that is on this node.
+    DDict,
 }
 
 impl fmt::Display for ObjectKind {
@@ -210,6 +213,12 @@ fn object(view: &View, sight: &Sight, name: Option<String>) -> Option<ObjectStat
             ObjectStats { kind, name: Some(seen.name), len: Some(seen.blocks), ..blank }
         }
         Kind::PoolBoard => blank,
+        Kind::Dict => {
+            let seen = table::figures(view.words(sight.handle)?)?;
+            let (total, counters) = (seen.total(), Counters { puts: seen.calls, ..blank.counters });
+            let (len, memory) = (Some(total.entries), sight.handle.len + total.bytes);
+            ObjectStats { kind: ObjectKind::DDict, len, memory, counters, ..blank }
+        }
         _ => {
             let seen = latch::figures(view, sight)?;
             let (len, capacity, counters) = (seen.len, seen.capacity, seen.counters);

@@ -198,6 +198,11 @@ impl<'t> Desk<'t> {
         (desk::BUSY.get(word) != 0).then(|| desk::TICKET.get(word))
     }
 
+    /// How many calls have had it so far: a figure.
+    pub(super) fn calls(&self) -> u64 {
+        desk::TICKET.get(self.words[WORD].load(Ordering::Relaxed))
+    }
+
     /// Says what is done to the page noted.
     pub(super) fn begin_page_work(&self, work: PageWork) {
         self.note(WORD, desk::PAGE_WORK.set(self.noted(WORD), work as u64));

@@ -380,10 +380,3 @@ pub(super) fn store_bytes(words: &[AtomicU64], bytes: &[u8]) {
         word.store(padded(rest), Ordering::Release);
     }
 }
-
-/// Copies words.
-#[inline]
-pub(super) fn load_words(words: &[AtomicU64], into: &mut [u64]) {
-    // Acquire: pairs with `store_bytes` of a later life.
-    into.iter_mut().zip(words).for_each(|(to, word)| *to = word.load(Ordering::Acquire));
-}

@@ -149,8 +149,8 @@ impl<'t, G: Ground> Slots<'t, G> {
 }
 
 /// The slots of a line, and of those linked to it, that have a tag.
-pub(super) struct Candidates<'t, G> {
-    shard: Shard<'t, G>,
+pub(super) struct Candidates<'s, 't, G> {
+    shard: &'s Shard<'t, G>,
     words: &'t [AtomicU64; LINE],
     tag: u64,
     /// A bit for each slot that is left.
@@ -165,7 +165,7 @@ fn with_tag(words: &[AtomicU64; LINE], tag: u64) -> u32 {
     (1..LINE).fold(0, |bits, at| bits | u32::from(has(at)) << at)
 }
 
-impl<'t, G: Ground> Iterator for Candidates<'t, G> {
+impl<'t, G: Ground> Iterator for Candidates<'_, 't, G> {
     type Item = &'t AtomicU64;
 
     #[inline(always)]
@@ -214,8 +214,8 @@ impl<'t, G: Ground> Shard<'t, G> {
 
     /// The slots of a line that may be a key's with this tag.
     #[inline(always)]
-    pub(super) fn candidates(&self, line: Line<'t>, tag: u64) -> Candidates<'t, G> {
-        Candidates { shard: *self, words: line.words, tag, left: with_tag(line.words, tag), first: true }
+    pub(super) fn candidates(&self, line: Line<'t>, tag: u64) -> Candidates<'_, 't, G> {
+        Candidates { shard: self, words: line.words, tag, left: with_tag(line.words, tag), first: true }
     }
 
     /// The line that a hash belongs to now.

@@ -11,6 +11,7 @@
 mod desk;
 mod entry;
 mod error;
+mod figures;
 mod ground;
 mod ladder;
 mod layout;
@@ -32,6 +33,7 @@ mod write;
 pub(crate) use desk::Tally;
 pub(crate) use entry::Name;
 pub use error::TableError;
+pub(crate) use figures::figures;
 pub(crate) use pin::{Cargo, Pinned};
 pub(crate) use read::{Key, View};
 

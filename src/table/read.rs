@@ -6,12 +6,12 @@
 use std::cell::Cell;
 
 use super::TableError;
-use super::entry::{Entry, Form, Head, Name, Slot, load_words};
+use super::entry::{Entry, Form, Head, Name, Slot};
 use super::ground::Ground;
 use super::layout::slot;
 use super::pin::{Cargo, Pin};
 use super::shard::Shard;
-use crate::prim::Ordering;
+use crate::prim::{Ordering, load_words};
 
 /// A key as bytes, with their hash.
 #[derive(Clone, Copy, Debug)]
@@ -154,7 +154,7 @@ impl<'t, G: Ground> Shard<'t, G> {
     #[inline(always)]
     pub(super) fn copy(&self, found: &Found<'t>, skipped: usize, into: &mut [u64]) -> bool {
         let Some(words) = found.entry.body(skipped, into.len()) else { return false };
-        load_words(words, into);
+        load_words(words, into); // pairs with `store_bytes` of a later life
         found.entry.is_still(found.head)
     }
 
@@ -167,23 +167,35 @@ impl<'t, G: Ground> Shard<'t, G> {
         cargo: &mut Cargo,
         mut take: impl FnMut(&[u8]),
     ) -> Result<Name, Box<TableError>> {
+        // What was found is not handed on but where it must be: it then stays in registers.
         let got = self.seek(key, |newest| {
-            let found = if view.shows_plainly(&newest) {
-                newest
-            } else {
-                match self.visible(newest, view) {
-                    Look::Yes(found) => found,
-                    Look::No => return Some(Ok(Name::NONE)),
-                    Look::Changed => return None,
-                }
-            };
-            match self.take(&found, cargo, &mut take) {
+            if !view.shows_plainly(&newest) || newest.form.is_large() || newest.form.has_cargo() {
+                return self.get_slowly(&newest, view, cargo, &mut take);
+            }
+            let taken = self.take_copied(&newest, &mut take);
+            taken.then(|| Ok(newest.entry.name(newest.head)))
+        });
+        got.unwrap_or(Ok(Name::NONE))
+    }
+
+    /// The same for what is not a short value seen as it is. `None`: it changed meanwhile.
+    #[cold]
+    fn get_slowly(
+        &self,
+        newest: &Found<'t>,
+        view: View,
+        cargo: &mut Cargo,
+        mut take: &mut dyn FnMut(&[u8]),
+    ) -> Option<Result<Name, Box<TableError>>> {
+        match self.visible(*newest, view) {
+            Look::Yes(found) => match self.take(&found, cargo, &mut take) {
                 Ok(true) => Some(Ok(found.entry.name(found.head))),
                 Ok(false) => None,
                 Err(refused) => Some(Err(refused)),
-            }
-        });
-        got.unwrap_or(Ok(Name::NONE))
+            },
+            Look::No => Some(Ok(Name::NONE)),
+            Look::Changed => None,
+        }
     }
 
     /// Calls `take` with the value of an entry, unless that is not the same life any more: then it is false.

@@ -137,11 +137,7 @@ impl<'t, G: Ground> Shard<'t, G> {
 
     /// Entries and bytes, as of the calls that are over.
     pub(super) fn tally(&self) -> Tally {
-        let add = |sum: Tally, part: Tally| Tally {
-            entries: sum.entries.wrapping_add(part.entries),
-            bytes: sum.bytes.wrapping_add(part.bytes),
-        };
-        self.desks().map(|desk| desk.tally()).fold(Tally::default(), add)
+        self.desks().map(|desk| desk.tally()).fold(Tally::default(), sum)
     }
 
     /// Waits for what another call does within the next instants, or, if its process has died, a repair does.
@@ -166,6 +162,11 @@ impl<'t, G: Ground> Shard<'t, G> {
             }
         }
     }
+}
+
+/// One desk's part may be less than nothing: it wraps.
+pub(super) fn sum(one: Tally, other: Tally) -> Tally {
+    Tally { entries: one.entries.wrapping_add(other.entries), bytes: one.bytes.wrapping_add(other.bytes) }
 }
 
 /// How long one who waits for a claim sleeps between looks.
