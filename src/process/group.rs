@@ -258,11 +258,8 @@ impl ProcessGroup {
             return Ok(());
         }
         let ended = self.kill_all();
-        let mut state = self.inner.lock();
-        state.plan.close();
-        let yard = state.yard.take();
-        drop(state);
-        yard.iter().for_each(|yard| yard.clear());
+        self.inner.lock().plan.close();
+        self.inner.clear();
         ended
     }
 
@@ -425,8 +422,10 @@ impl Process {
     }
 
     fn output(&self, which: usize) -> Result<Output> {
-        let yard = self.pipe(which)?;
-        yard.take_stream(self.at, which).map(Output::near).ok_or_else(|| self.no_pipe(which))
+        self.must_be_piped(which)?;
+        let far = self.inner().far_stream(self.at, which).map(|(site, stream)| Output::far(site, stream));
+        let near = || self.inner().take_stream(self.at, which).map(Output::near);
+        far.or_else(near).ok_or_else(|| self.no_pipe(which))
     }
 
     /// What it reads from its standard input, where the template says [`Stdio::Pipe`](crate::Stdio::Pipe). It sees the end
@@ -435,15 +434,16 @@ impl Process {
     /// # Errors
     /// Those of [`stdout`](Process::stdout).
     pub fn stdin(&self) -> Result<Input> {
-        let yard = self.pipe(0)?;
-        yard.take_stream(self.at, 0).map(Input::near).ok_or_else(|| self.no_pipe(0))
+        self.must_be_piped(0)?;
+        let far = self.inner().far_stream(self.at, 0).map(|(site, stream)| Input::far(site, stream));
+        let near = || self.inner().take_stream(self.at, 0).map(Input::near);
+        far.or_else(near).ok_or_else(|| self.no_pipe(0))
     }
 
-    fn pipe(&self, which: usize) -> Result<Arc<super::yard::Yard>> {
+    fn must_be_piped(&self, which: usize) -> Result<()> {
         let state = self.inner().lock();
         let wish = state.templates[state.of[self.at]].wish()?;
-        let yard = state.yard.clone().filter(|_| wish.stdio[which] == Lead::Pipe);
-        yard.ok_or_else(|| self.no_pipe(which))
+        if wish.stdio[which] == Lead::Pipe { Ok(()) } else { Err(self.no_pipe(which)) }
     }
 
     fn no_pipe(&self, which: usize) -> Error {

@@ -1,14 +1,17 @@
 //! A group in the process that made it: the plan, and the shell that carries out what it decides.
 
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::conductor::Conductor;
-use super::exit::{Exit, GroupEvent, GroupState, How};
+use super::exit::{Exit, GroupEvent, GroupState, How, Signal};
 use super::plan::{Effect, Plan};
-use super::template::Template;
+use super::site::{FarStart, StreamId};
+use super::sites::{FarSite, Sites};
+use super::template::{Template, Wish};
 use super::yard::{Home, Start, Yard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::NodeNumber;
@@ -34,8 +37,28 @@ pub(super) struct State {
     pub(super) templates: Vec<Template>,
     /// The template of each member.
     pub(super) of: Vec<usize>,
+    /// Those on this node, and those on others; since the last start.
     pub(super) yard: Option<Arc<Yard>>,
+    pub(super) sites: Arc<Sites>,
     listeners: Vec<Sender<GroupEvent>>,
+}
+
+impl State {
+    /// What each node has to know: the wishes of its processes, each under its number.
+    fn wishes(&self) -> Result<Vec<(NodeNumber, Vec<Option<Wish>>)>> {
+        let mut nodes: Vec<(NodeNumber, Vec<Option<Wish>>)> = Vec::new();
+        for (member, wish) in self.of.iter().enumerate() {
+            let node = self.plan.node(member);
+            let at = nodes.iter().position(|(other, _)| *other == node).unwrap_or_else(|| {
+                nodes.push((node, vec![None; self.templates.len()]));
+                nodes.len() - 1
+            });
+            if nodes[at].1[*wish].is_none() {
+                nodes[at].1[*wish] = Some(self.templates[*wish].wish()?.clone());
+            }
+        }
+        Ok(nodes)
+    }
 }
 
 /// What is to be launched: member and attempt.
@@ -43,7 +66,8 @@ type Launches = Vec<(usize, u32)>;
 
 impl Inner {
     pub(super) fn new(name: String, core: Arc<Core>, conductor: Arc<Conductor>, plan: Plan) -> Arc<Inner> {
-        let state = State { plan, templates: Vec::new(), of: Vec::new(), yard: None, listeners: Vec::new() };
+        let (templates, of, listeners) = (Vec::new(), Vec::new(), Vec::new());
+        let state = State { plan, templates, of, yard: None, sites: Arc::default(), listeners };
         let inner = Inner { name, core, conductor, state: Mutex::new(state), changed: Condvar::new() };
         let inner = Arc::new(inner);
         inner.conductor.admit(&inner);
@@ -74,7 +98,7 @@ impl Inner {
     }
 
     pub(super) fn start(self: &Arc<Self>) -> Result<()> {
-        let (effects, templates) = {
+        let (effects, wishes) = {
             let mut state = self.lock();
             match state.plan.state() {
                 GroupState::Idle if state.plan.len() == 0 => {
@@ -84,9 +108,9 @@ impl Inner {
                 GroupState::Running => return Err(self.refused("runs already")),
                 GroupState::Closed => return Err(self.closed()),
             }
-            (state.plan.start(now()), state.templates.clone())
+            (state.plan.start(now()), state.wishes()?)
         };
-        if let Err(error) = self.prepare(&templates) {
+        if let Err(error) = self.prepare(wishes) {
             self.lock().plan.unstart();
             self.changed.notify_all();
             return Err(error);
@@ -95,11 +119,16 @@ impl Inner {
     }
 
     /// Checks all on all nodes.
-    fn prepare(&self, templates: &[Template]) -> Result<()> {
-        let wishes = templates.iter().map(|template| template.wish().cloned()).collect::<Result<Vec<_>>>()?;
-        let yard = Yard::new(Home::Own(self.core.clone()), &wishes)?;
-        let before = self.lock().yard.replace(Arc::new(yard));
+    fn prepare(self: &Arc<Self>, mut wishes: Vec<(NodeNumber, Vec<Option<Wish>>)>) -> Result<()> {
+        let here = wishes.iter().position(|(node, _)| *node == self.here()).map(|at| wishes.remove(at).1);
+        let yard = here.map(|wishes| Yard::new(Home::Own(self.core.clone()), &self.name, &wishes)).transpose()?;
+        let sites = Sites::found(self, wishes)?;
+        let mut state = self.lock();
+        let before = std::mem::replace(&mut state.yard, yard.map(Arc::new));
+        let sites = std::mem::replace(&mut state.sites, Arc::new(sites));
+        drop(state);
         before.iter().for_each(|yard| yard.clear());
+        sites.clear();
         Ok(())
     }
 
@@ -131,11 +160,11 @@ impl Inner {
             let part = launches[at..end].to_vec();
             at = end;
             let effects = match &failed {
-                None => self.launch(&part).unwrap_or_else(|error| {
-                    let effects = self.not_started(&part, &error);
-                    failed = Some(error);
+                None => {
+                    let mut effects = Vec::new();
+                    failed = self.launch(&part, &mut effects).err();
                     effects
-                }),
+                }
                 // Those behind one that failed.
                 Some(error) => self.not_started(&part, error),
             };
@@ -157,8 +186,7 @@ impl Inner {
                 Effect::Launch { member, attempt } => launches.push((member, attempt)),
                 Effect::Tell(event) => self.tell(event),
                 Effect::Signal { member, signal } => {
-                    let yard = self.lock().yard.clone();
-                    if let Some(Err(error)) = yard.map(|yard| yard.signal(member, signal)) {
+                    if let Err(error) = self.signal(member, signal) {
                         failed.get_or_insert(error);
                     }
                 }
@@ -167,22 +195,71 @@ impl Inner {
         failed
     }
 
-    fn launch(self: &Arc<Self>, part: &[(usize, u32)]) -> Result<Vec<Effect>> {
-        let (yard, of) = {
+    fn signal(&self, member: usize, signal: Signal) -> Result<()> {
+        let (node, yard, sites) = {
             let state = self.lock();
-            (state.yard.clone(), part.iter().map(|(member, _)| state.of[*member]).collect::<Vec<_>>())
+            (state.plan.node(member), state.yard.clone(), state.sites.clone())
         };
-        let yard = yard.ok_or_else(|| self.refused("was not prepared"))?;
-        let starts = part.iter().zip(of).map(|((member, attempt), wish)| {
-            let key = self.conductor.key(self, *member, *attempt);
-            Start { member: *member, wish, key, env: Vec::new(), descriptors: Vec::new() }
+        match sites.on(node) {
+            Some(site) => site.signal(member, signal),
+            None => yard.map_or(Ok(()), |yard| yard.signal(member, signal)),
+        }
+    }
+
+    /// Launches these, node by node.
+    fn launch(self: &Arc<Self>, part: &[(usize, u32)], effects: &mut Vec<Effect>) -> Result<()> {
+        let mut left = part.to_vec();
+        let mut failed = None;
+        while let Some((first, _)) = left.first() {
+            let node = self.lock().plan.node(*first);
+            let there = |(member, _): &(usize, u32)| self.lock().plan.node(*member) == node;
+            let (these, others): (Vec<_>, Vec<_>) = left.iter().copied().partition(there);
+            left = others;
+            let started = match &failed {
+                None if node == self.here() => self.launch_here(&these),
+                None => self.launch_there(&these, node),
+                Some(_) => Err(self.refused("is given up")),
+            };
+            match started {
+                Ok(pids) => {
+                    let mut state = self.lock();
+                    for ((member, attempt), pid) in these.iter().zip(pids) {
+                        effects.extend(state.plan.started(*member, *attempt, pid, now()));
+                    }
+                }
+                Err(error) => {
+                    effects.extend(self.not_started(&these, failed.as_ref().unwrap_or(&error)));
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn launch_here(self: &Arc<Self>, part: &[(usize, u32)]) -> Result<Vec<u32>> {
+        let yard = self.lock().yard.clone().ok_or_else(|| self.refused("was not prepared"))?;
+        let starts = part.iter().map(|(member, attempt)| {
+            let (wish, key) = (self.lock().of[*member], self.conductor.key(self, *member, *attempt));
+            Start { member: *member, attempt: *attempt, wish, key, env: Vec::new(), descriptors: Vec::new() }
         });
         let starts: Vec<Start> = starts.collect();
         let started = yard.start(&starts, &self.conductor.ends);
-        let pids = started.inspect_err(|_| starts.iter().for_each(|start| self.conductor.forget(start.key)))?;
-        let mut state = self.lock();
-        let begun = part.iter().zip(pids).map(|((member, attempt), pid)| (*member, *attempt, pid));
-        Ok(begun.flat_map(|(member, attempt, pid)| state.plan.started(member, attempt, pid, now())).collect())
+        started.inspect_err(|_| starts.iter().for_each(|start| self.conductor.forget(start.key)))
+    }
+
+    fn launch_there(&self, part: &[(usize, u32)], node: NodeNumber) -> Result<Vec<u32>> {
+        let (site, of) = {
+            let state = self.lock();
+            (state.sites.on(node), part.iter().map(|(member, _)| state.of[*member]).collect::<Vec<_>>())
+        };
+        let site = site.ok_or_else(|| self.refused("was not prepared"))?;
+        let start = |(&(member, attempt), wish): (&(usize, u32), usize)| FarStart {
+            member: member as u32,
+            attempt,
+            wish: wish as u32,
+            env: Vec::new(),
+        };
+        site.start(&part.iter().zip(of).map(start).collect::<Vec<_>>())
     }
 
     fn not_started(&self, part: &[(usize, u32)], error: &Error) -> Vec<Effect> {
@@ -198,6 +275,37 @@ impl Inner {
         }
     }
 
+    /// A node is lost.
+    pub(super) fn lost(self: &Arc<Self>, node: NodeNumber, why: &str) {
+        if let Err(error) = self.decide(|plan, now| plan.lost(node, why, now)) {
+            tracing::error!(group = self.name, node, %error, "after a node of a group was lost");
+        }
+    }
+
+    /// Our end of a pipe of a process on this node.
+    pub(super) fn take_stream(&self, member: usize, which: usize) -> Option<OwnedFd> {
+        let state = self.lock();
+        let (yard, attempt) = (state.yard.clone()?, state.plan.attempt(member));
+        drop(state);
+        yard.take_stream(member, attempt, which)
+    }
+
+    /// The way to a pipe of a process on another node.
+    pub(super) fn far_stream(&self, member: usize, which: usize) -> Option<(Arc<FarSite>, StreamId)> {
+        let state = self.lock();
+        let site = state.sites.on(state.plan.node(member))?;
+        Some((site, (member as u32, state.plan.attempt(member), which as u8)))
+    }
+
+    /// Kills what is left, for good.
+    pub(super) fn clear(&self) {
+        let mut state = self.lock();
+        let (yard, sites) = (state.yard.take(), std::mem::take(&mut state.sites));
+        drop(state);
+        yard.iter().for_each(|yard| yard.clear());
+        sites.clear();
+    }
+
     /// Does what is due, and says when something is again.
     pub(super) fn mind(self: &Arc<Self>) -> Option<Instant> {
         let due = self.lock().plan.deadline().is_some_and(|due| due <= now());
@@ -211,6 +319,10 @@ impl Inner {
     pub(super) fn wait(&self, deadline: Deadline) -> Result<Vec<Exit>> {
         let over = |state: &State| state.plan.state() != GroupState::Running;
         let state = self.wait_until(deadline, over)?;
+        let yard = state.yard.clone();
+        drop(state);
+        yard.iter().for_each(|yard| yard.flush());
+        let state = self.lock();
         Ok((0..state.plan.len()).filter_map(|member| state.plan.exit(member)).collect())
     }
 
@@ -281,7 +393,6 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        state.yard.iter().for_each(|yard| yard.clear());
+        self.clear();
     }
 }

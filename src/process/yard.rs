@@ -15,6 +15,7 @@ use crossbeam::channel::Sender;
 
 use super::entry::{self, Argument, Told};
 use super::exit::Signal;
+use super::labels::Labels;
 use super::template::{Job, Lead, Wish};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mm::{Block, Memory, MemoryConfig};
@@ -31,8 +32,7 @@ const TOLD: usize = 4 << 10;
 /// Whose agent starts them.
 pub(super) enum Home {
     Own(Arc<Core>),
-    #[expect(dead_code, reason = "for processes on other nodes, which come next")]
-    Guest(Arc<Venue>),
+        Guest(Arc<Venue>),
 }
 
 impl Home {
@@ -91,6 +91,7 @@ enum Prepared {
 /// One process to start.
 pub(super) struct Start {
     pub(super) member: usize,
+    pub(super) attempt: u32,
     /// Which of the wishes.
     pub(super) wish: usize,
     /// What its end is told under.
@@ -103,21 +104,26 @@ pub(super) struct Start {
 /// A process that was started, and our ends of its pipes.
 struct Berth {
     born: Born,
+    attempt: u32,
     streams: [Option<OwnedFd>; 3],
 }
 
 /// The processes of a group on one node.
 pub(super) struct Yard {
     home: Home,
-    ready: Vec<Ready>,
+    /// By number of the wish: those of this node.
+    ready: Vec<Option<Ready>>,
+    /// Puts names before lines, where a wish says so.
+    labels: Labels,
     berths: Mutex<HashMap<usize, Berth>>,
 }
 
 impl Yard {
     /// Checks everything. Starts nothing.
-    pub(super) fn new(home: Home, wishes: &[Wish]) -> Result<Yard> {
-        let ready = wishes.iter().map(|wish| prepare(&home, wish)).collect::<Result<_>>()?;
-        Ok(Yard { home, ready, berths: Mutex::default() })
+    pub(super) fn new(home: Home, name: &str, wishes: &[Option<Wish>]) -> Result<Yard> {
+        let prepare = |wish: &Option<Wish>| wish.as_ref().map(|wish| prepare(&home, wish)).transpose();
+        let ready = wishes.iter().map(prepare).collect::<Result<_>>()?;
+        Ok(Yard { home, ready, labels: Labels::new(name), berths: Mutex::default() })
     }
 
     /// Starts these, all or none, and says which processes they are.
@@ -131,14 +137,16 @@ impl Yard {
         let born = self.home.spawn(orders).map_err(|error| self.here(error))?;
         let mut berths = self.lock();
         let pids = born.iter().map(|born| born.pid).collect();
-        for ((start, born), streams) in starts.iter().zip(born).zip(streams) {
-            berths.insert(start.member, Berth { born, streams });
+        for ((start, born), mut streams) in starts.iter().zip(born).zip(streams) {
+            self.label(start, &mut streams)?;
+            berths.insert(start.member, Berth { born, attempt: start.attempt, streams });
         }
         Ok(pids)
     }
 
     fn order(&self, start: &Start, ended: &Sender<ChildEnd>) -> Result<(Order, [Option<OwnedFd>; 3])> {
-        let ready = &self.ready[start.wish];
+        let none = || Error::new(ErrorKind::InvalidArgument, "a process that was not prepared for this node");
+        let ready = self.ready.get(start.wish).and_then(Option::as_ref).ok_or_else(none)?;
         let mut setting = ready.setting.clone();
         setting.env.extend(start.env.iter().cloned());
         setting.descriptors.extend(start.descriptors.iter().cloned());
@@ -174,6 +182,22 @@ impl Yard {
         Ok(ours)
     }
 
+    /// Gives away our ends of those pipes that only bring lines to be labelled.
+    fn label(&self, start: &Start, streams: &mut [Option<OwnedFd>; 3]) -> Result<()> {
+        let Some(ready) = self.ready[start.wish].as_ref().filter(|ready| ready.labelled) else { return Ok(()) };
+        for at in [1, 2].into_iter().filter(|at| ready.stdio[*at] == Lead::Inherit) {
+            if let Some(pipe) = streams[at].take() {
+                self.labels.add(start.member, at, pipe).map_err(|error| self.here(pipes(error)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until all lines that were written have been labelled, of processes that have ended.
+    pub(super) fn flush(&self) {
+        self.labels.flush();
+    }
+
     /// An error of this node.
     fn here(&self, error: Error) -> Error {
         Error::new(error.kind(), format!("on {}: {error}", self.home.name()))
@@ -193,9 +217,9 @@ impl Yard {
         })
     }
 
-    /// Our end of a pipe, once.
-    pub(super) fn take_stream(&self, member: usize, which: usize) -> Option<OwnedFd> {
-        self.lock().get_mut(&member)?.streams[which].take()
+    /// Our end of a pipe of a process as it was started that time, once.
+    pub(super) fn take_stream(&self, member: usize, attempt: u32, which: usize) -> Option<OwnedFd> {
+        self.lock().get_mut(&member).filter(|berth| berth.attempt == attempt)?.streams.get_mut(which)?.take()
     }
 
     /// Kills all that were started and forgets them.

@@ -13,6 +13,7 @@ pub(crate) mod net;
 pub(crate) mod overflow;
 mod pmix;
 pub(crate) mod pmix_helper;
+pub(crate) mod pipe;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod rendezvous;
