@@ -125,6 +125,7 @@ fn every_kind_of_object_is_seen_with_what_it_counted() {
     is(ObjectKind::Value, None, None, 4, 0); // its first value included
     is(ObjectKind::Array, Some(0), None, 0, 3);
     is(ObjectKind::Channel, Some(3), Some(4), 3, 0);
+    assert_eq!(only(&dragon, ObjectKind::Channel).counters.bytes, 15);
     is(ObjectKind::MemoryPool, Some(1), None, 0, 0);
     assert_eq!(dragon.stats().object("memory").unwrap().kind, ObjectKind::MemoryPool);
 }

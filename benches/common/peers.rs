@@ -6,9 +6,15 @@
 use std::{
     collections::BTreeMap,
     env,
+    ffi::OsString,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
+
+/// What a variable says, if it says anything.
+fn named(variable: &str) -> Option<OsString> {
+    env::var_os(variable).filter(|value| !value.is_empty())
+}
 
 /// A DragonHPC installation.
 pub struct DragonHpc {
@@ -18,7 +24,7 @@ pub struct DragonHpc {
 impl DragonHpc {
     /// The one that the environment names.
     pub fn find() -> Option<DragonHpc> {
-        let launcher = PathBuf::from(env::var_os("BENCH_DRAGONHPC")?);
+        let launcher = PathBuf::from(named("BENCH_DRAGONHPC")?);
         Some(DragonHpc { launcher })
     }
 
@@ -86,7 +92,7 @@ const OPENMPI_UCX: &[&str] = &[
 impl Peers {
     /// Those that were built; says so if there are none.
     pub fn find() -> Option<Peers> {
-        let folder = env::var_os("BENCH_PEERS").map(PathBuf::from);
+        let folder = named("BENCH_PEERS").map(PathBuf::from);
         if folder.is_none() {
             println!("  peers:   skipped: BENCH_PEERS names no folder with them (benches/README.md)");
         }

@@ -3,6 +3,7 @@
 use super::layout::{self, Labelled};
 use super::pipe::Pipe;
 use super::{Channel, ChannelError, Payload, cargo};
+use crate::mm::Block;
 use crate::ring::{Found, Halt, Mapped, Store};
 
 /// Most messages before somebody who sleeps is called: about as long as a call takes to be heard.
@@ -32,13 +33,14 @@ impl<S: Store> Pipe<'_, S> {
         (sent > 0 || !closed).then_some(sent)
     }
 
-    /// Receives messages that are there, at most so many, as long as `take` says so. How many.
-    pub(super) fn receive_run(&self, most: usize, mut take: impl FnMut(&Found<'_, S>) -> bool) -> usize {
+    /// Receives messages that are there, at most so many, as long as `take` says so; what else it returns is dropped when
+    /// the slot is free. How many.
+    pub(super) fn receive_run<R>(&self, most: usize, mut take: impl FnMut(&Found<'_, S>) -> (bool, R)) -> usize {
         let mut run = self.ring.read_run(self.me);
         let (mut taken, mut more) = (0, true);
         while taken < most && more {
             match run.pull(&mut take) {
-                Ok(goes_on) => {
+                Ok((goes_on, _kept)) => {
                     taken += 1;
                     more = goes_on;
                 }
@@ -88,9 +90,13 @@ impl Channel {
         Ok(sent)
     }
 
-    /// Receives what is there, at most `most` messages, each into `take`, as long as that says so. How many were taken
-    /// out, and the error of the last of them if it could not be read.
-    pub(crate) fn receive_run(&self, most: usize, mut take: impl FnMut(Payload<'_>) -> bool) -> Received {
+    /// Receives what is there, at most `most` messages, each into `take`, as long as that says so; it returns the block
+    /// that a message came in. How many were taken out, and the error of the last of them if it could not be read.
+    pub(crate) fn receive_run(
+        &self,
+        most: usize,
+        mut take: impl FnMut(Payload<'_>) -> (bool, Option<Block>),
+    ) -> Received {
         let pipe = self.pipe();
         let mut received = Received { taken: 0, error: None };
         loop {
@@ -98,12 +104,13 @@ impl Channel {
             let taken = pipe.receive_run((most - received.taken).min(RUN), |found| {
                 // SAFETY: the claimed slot is nobody else's while `found` is there.
                 with_cargo = unsafe { layout::has_cargo(found.body()) }.then(|| found.position());
+                let mut kept = None;
                 match self.open_found(found, &mut take) {
-                    Ok(more) => over = !more,
+                    Ok((more, block)) => (over, kept) = (!more, block),
                     Err(error) => received.error = Some(error),
                 }
                 // What a message held is let go of when its slot is free.
-                !over && with_cargo.is_none() && received.error.is_none()
+                (!over && with_cargo.is_none() && received.error.is_none(), kept)
             });
             received.taken += taken;
             if let Some(position) = with_cargo {
@@ -119,8 +126,8 @@ impl Channel {
     fn open_found(
         &self,
         found: &Found<'_, Mapped>,
-        take: &mut impl FnMut(Payload<'_>) -> bool,
-    ) -> Result<bool, ChannelError> {
+        take: &mut impl FnMut(Payload<'_>) -> (bool, Option<Block>),
+    ) -> Result<(bool, Option<Block>), ChannelError> {
         let position = found.position();
         // SAFETY: the claimed slot is nobody else's while `found` is there.
         let opened = unsafe { layout::read_label(found.body(), self.0.inline) };
@@ -133,11 +140,11 @@ impl Channel {
             Labelled::Garbled => return Err(ChannelError::Garbled { what: "a message" }),
         };
         mark!("channel.run.opened");
-        let more = take(payload);
+        let taken = take(payload);
         if let Some(tally) = self.tally() {
             tally.take(self.0.me);
         }
-        Ok(more)
+        Ok(taken)
     }
 }
 

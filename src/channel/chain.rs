@@ -3,23 +3,12 @@
 //! ```text
 //! word 0    magic           1  label            2  inline           3  limit in bytes      4  tallied, 0 or 1
 //!      8    WaitCell: who waits for messages
-//!      16   first           number of the oldest piece that may still have messages; pieces count from 1
-//!      24   last            number of the newest piece; a hint, behind it is looked for further ones
+//!      16   first, last, window of links: links.rs
 //!      32   came            bytes of pieces, and of messages in blocks, that were ever added
 //!      33   figures         what whoever puts counts, and what was in pieces that are gone: figures.rs
 //!      40   went            and taken away
-//!      48   window          1024 links: link n mod 1024 is that of piece n
 //!      1072 tally           if there is one: tally.rs
-//!
-//! link      63      48 47              16 15          0
-//!          | lap      | generation       | place + 1   |    lap = n / 1024 + 1; place 65535: the end, no piece
 //! ```
-//!
-//! Senders send to the last piece. One who finds it full makes a new channel, closes the piece, and links the new
-//! one behind it: of all who try, one compare-and-swap wins. As nobody sends to a piece before the one ahead of it is
-//! closed, messages have one order. Receivers begin at `first` and go on to the next piece when one
-//! is closed and drained; a piece is retired when all its messages are *done*, so that one which a dead
-//! receiver gives back is found. Closing a chain is linking the end.
 //!
 //! A piece lives because the chain holds it (`cargo.rs`), from before it is linked until it is retired.
 //! Receivers sleep at the chain's own cell; senders never sleep.
@@ -30,70 +19,28 @@ use crossbeam::utils::CachePadded;
 
 use super::cargo::{self, PIECE};
 use super::figures;
+use super::links::{FIRST, LINKS, Link, Pieces, Side, WINDOW};
 use super::tally::Tally;
 use super::{Channel, ChannelError, Letter, Payload, Received, patiently};
 use crate::counters::Sum;
 use crate::id::{ObjectId, ProcId};
-use crate::mm::{Hold, Kind, MemError, Memory, Object};
+use crate::mm::{Block, Hold, Kind, MemError, Memory, Object};
 use crate::prim::{AtomicU64, Ordering};
 use crate::time::Deadline;
 use crate::wait::{TimedOut, WaitCell, wait_until};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"drgchai\x02");
 const READERS: usize = 8;
-const FIRST: usize = 16;
-const LAST: usize = 24;
 const CAME: usize = 32;
 const FIGURES: usize = 33;
 const HIGH_WATER: usize = FIGURES + Sum::WORDS;
 const GONE: usize = HIGH_WATER + 1;
 const WENT: usize = 40;
-const WINDOW: usize = 48;
-const LINKS: u64 = 1024;
 const TALLY: usize = WINDOW + LINKS as usize;
-const THE_END: u64 = 0xFFFF;
 
 /// Slots of the first piece; each piece that has to be added has twice as many as the one before.
 const LEAST: u64 = 256;
 const MOST: u64 = 16384;
-
-/// What stands behind a piece.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Link {
-    /// Nothing yet; the word that says so.
-    Vacant(u64),
-    Piece(ObjectId),
-    End,
-    /// That was long ago.
-    Passed,
-}
-
-impl Link {
-    fn read(word: u64, number: u64) -> Link {
-        let (lap, place) = (word >> 48, word & 0xFFFF);
-        match (lap.wrapping_sub(Self::lap(number)) & 0xFFFF, place) {
-            (0, THE_END) => Link::End,
-            (0, place) if place > 0 => {
-                Link::Piece(ObjectId { index: place as u32 - 1, generation: (word >> 16) as u32 })
-            }
-            // Half of all laps are behind.
-            (behind, _) if behind == 0 || behind >= 0x8000 => Link::Vacant(word),
-            _ => Link::Passed,
-        }
-    }
-
-    fn lap(number: u64) -> u64 {
-        (number / LINKS + 1) & 0xFFFF
-    }
-
-    fn end(number: u64) -> u64 {
-        Self::lap(number) << 48 | THE_END
-    }
-
-    fn piece(number: u64, id: ObjectId) -> u64 {
-        Self::lap(number) << 48 | u64::from(id.generation) << 16 | u64::from(id.index + 1)
-    }
-}
 
 /// A chain as this process has it open. Clones are the same chain; the last to be dropped, in whichever
 /// process, frees it with all that is still in it.
@@ -178,24 +125,6 @@ impl Chain {
         self.word(3).load(Ordering::Relaxed) // never changes
     }
 
-    fn word(&self, at: usize) -> &AtomicU64 {
-        &self.object().words()[at]
-    }
-
-    /// SeqCst: pairs with the swaps of both in `extend` and `retire`.
-    fn number(&self, at: usize) -> u64 {
-        self.word(at).load(Ordering::SeqCst)
-    }
-
-    fn link_word(&self, number: u64) -> &AtomicU64 {
-        self.word(WINDOW + (number % LINKS) as usize)
-    }
-
-    fn link(&self, number: u64) -> Link {
-        // SeqCst: pairs with the swaps in `extend` and `close`.
-        Link::read(self.link_word(number).load(Ordering::SeqCst), number)
-    }
-
     /// Where those sleep who wait for messages.
     pub(crate) fn readers(&self) -> &WaitCell {
         readers(self.object().words())
@@ -204,24 +133,6 @@ impl Chain {
     fn tally(&self) -> Option<Tally<'_>> {
         let words = &self.object().words()[TALLY..];
         (!words.is_empty() && self.word(4).load(Ordering::Relaxed) != 0).then(|| Tally::in_words(words)) // never changes
-    }
-
-    /// Calls `f` with a piece, from `kept` or opened now. None if it was retired.
-    fn with<R>(&self, kept: &Kept, number: u64, f: impl FnOnce(&Channel) -> R) -> Result<Option<R>, ChannelError> {
-        if let Some((held, piece)) = &*kept.read().unwrap_or_else(PoisonError::into_inner)
-            && *held == number
-        {
-            return Ok(Some(f(piece)));
-        }
-        let Link::Piece(id) = self.link(number) else { return Ok(None) };
-        let piece = match Channel::open(self.memory(), id) {
-            Ok(piece) => piece,
-            Err(ChannelError::Memory(MemError::ObjectGone { .. })) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let before = kept.write().unwrap_or_else(PoisonError::into_inner).replace((number, piece.clone()));
-        drop(before);
-        Ok(Some(f(&piece)))
     }
 
     /// Sends a letter. Never waits.
@@ -239,21 +150,9 @@ impl Chain {
 
     fn post_somewhere<F: FnOnce(&mut [u8])>(&self, letter: &mut Letter<'_, F>) -> Result<(), ChannelError> {
         letter.spare(self.id());
-        loop {
-            let last = self.number(LAST);
-            let posted = match last {
-                0 => None,
-                _ => self.with(&self.0.sending, last, |piece| piece.post(letter, Deadline::Now))?,
-            };
-            match posted {
-                Some(Ok(position)) => {
-                    self.count_sent(position, letter.len());
-                    return Ok(());
-                }
-                Some(Err(ChannelError::Full | ChannelError::Closed)) | None => self.extend(last)?,
-                Some(Err(error)) => return Err(error),
-            }
-        }
+        let position = self.send_to_last(|piece| piece.post(letter, Deadline::Now))?;
+        self.count_sent(position, letter.len());
+        Ok(())
     }
 
     /// Sends messages that need no block, all of `count`: see [`Channel::send_run`]. If it fails, how many were sent before.
@@ -277,97 +176,41 @@ impl Chain {
         fill: impl Fn(usize, &mut [u8]),
     ) -> Result<(), ChannelError> {
         while *sent < count {
-            let (last, begin) = (self.number(LAST), *sent);
-            let run =
-                |piece: &Channel| piece.send_run(count - begin, |n| len(begin + n), |n, space| fill(begin + n, space));
-            let ran = if last == 0 { None } else { self.with(&self.0.sending, last, run)? };
-            match ran {
-                Some(Ok(0) | Err(ChannelError::Closed)) | None => self.extend(last)?,
-                Some(Ok(more)) => {
-                    let bytes: usize = (begin..begin + more).map(&len).sum();
-                    Sum::in_words(&self.object().words()[FIGURES..]).add(self.0.me, bytes as u64);
-                    figures::sample(self.word(HIGH_WATER), self.len());
-                    *sent += more;
-                }
-                Some(Err(error)) => return Err(error),
-            }
+            let begin = *sent;
+            let more = self.send_to_last(|piece| {
+                let run = piece.send_run(count - begin, |n| len(begin + n), |n, space| fill(begin + n, space));
+                run.and_then(|sent| if sent > 0 { Ok(sent) } else { Err(ChannelError::Full) })
+            })?;
+            let bytes: usize = (begin..begin + more).map(&len).sum();
+            Sum::in_words(&self.object().words()[FIGURES..]).add(self.0.me, bytes as u64);
+            figures::sample(self.word(HIGH_WATER), self.len());
+            *sent += more;
         }
         Ok(())
     }
 
     /// Receives what is there in the oldest piece, at most `most` messages: see [`Channel::receive_run`].
-    pub(crate) fn receive_run(&self, most: usize, mut take: impl FnMut(Payload<'_>) -> bool) -> Received {
+    pub(crate) fn receive_run(
+        &self,
+        most: usize,
+        mut take: impl FnMut(Payload<'_>) -> (bool, Option<Block>),
+    ) -> Received {
         let (mut in_block, tally) = (0, self.tally());
         let take = |payload: Payload<'_>| {
             if let Payload::Block(block) = &payload {
                 in_block += block.len() as u64;
             }
-            let more = take(payload);
+            let taken = take(payload);
             tally.inspect(|tally| tally.take(self.0.me));
-            more
+            taken
         };
-        let received = self.with(&self.0.receiving, self.number(FIRST), |piece| piece.receive_run(most, take));
+        let received = self.with(Side::Receiving, self.number(FIRST), |piece| piece.receive_run(most, take));
         self.discount(in_block);
         let received = received.ok().flatten().unwrap_or(Received { taken: 0, error: None });
         if received.taken > 0 {
             self.readers().notify_one_if(|| self.is_ready());
         }
         received
-    }
-
-    /// Sees to it that `last` is behind this number.
-    fn extend(&self, number: u64) -> Result<(), ChannelError> {
-        let next = number + 1;
-        loop {
-            match self.link(next) {
-                Link::Piece(_) => {
-                    // SeqCst: pairs with `number`. Failing means that somebody else did it.
-                    let _ = self.word(LAST).compare_exchange(number, next, Ordering::SeqCst, Ordering::SeqCst);
-                    return Ok(());
-                }
-                Link::Passed => return Ok(()),
-                Link::End => return Err(ChannelError::Closed),
-                Link::Vacant(word) => self.add(next, word)?,
-            }
-        }
-    }
-
-    /// Adds piece `next`, unless somebody else does.
-    fn add(&self, next: u64, vacant: u64) -> Result<(), ChannelError> {
-        let ahead = next - self.number(FIRST).min(next);
-        // One link is kept for the end.
-        if ahead + 1 >= LINKS {
-            return Err(ChannelError::TooLong { pieces: LINKS - 1 });
-        }
-        let slots = (LEAST << ahead.min(16)).min(MOST);
-        let bytes = self.bytes_of(slots);
-        self.account(bytes)?;
-        let added = self.try_add(next, vacant, slots as usize);
-        if !matches!(added, Ok(true)) {
-            self.discount(bytes);
-        }
-        added.map(drop)
-    }
-
-    fn try_add(&self, next: u64, vacant: u64, slots: usize) -> Result<bool, ChannelError> {
-        let memory = self.memory();
-        let piece = Channel::create_for(memory, slots, self.inline_capacity(), self.label(), false)?;
-        let claim = memory.claim_hold(piece.object())?;
-        claim.bind(self.id(), PIECE | next);
-        mark!("channel.chain.held");
-        if next > 1 {
-            self.with(&self.0.sending, next - 1, Channel::close)?;
-        }
-        mark!("channel.chain.closed");
-        let link = Link::piece(next, piece.id());
-        // SeqCst: pairs with `link`. Of all who try, one.
-        let added = self.link_word(next).compare_exchange(vacant, link, Ordering::SeqCst, Ordering::SeqCst).is_ok();
-        mark!("channel.chain.linked");
-        if !added {
-            let holds = memory.holds(|hold| hold.object() == piece.id() && hold.by == self.id());
-            memory.let_go(&holds).into_iter().for_each(cargo::bury);
-        }
-        Ok(added)
     }
 
     fn bytes_of(&self, slots: u64) -> u64 {
@@ -424,101 +267,40 @@ impl Chain {
     }
 
     fn receive_now<R, F: FnOnce(Payload<'_>) -> R>(&self, take: &mut Option<F>) -> Result<R, ChannelError> {
-        let mut number = self.number(FIRST);
-        loop {
-            match self.link(number) {
-                Link::Vacant(_) => return Err(ChannelError::Empty),
-                Link::Passed => number = self.number(FIRST),
-                Link::End => {
-                    // Others may have fallen asleep while somebody was about to send the last message.
-                    self.readers().notify_one();
-                    return Err(ChannelError::Closed);
-                }
-                Link::Piece(_) => {
-                    let tally = self.tally().map(|tally| (tally, self.0.me));
-                    let received = self.with(&self.0.receiving, number, |piece| piece.receive_for(take, tally))?;
-                    match received {
-                        Some(Err(ChannelError::Closed)) => {
-                            self.retire(number)?;
-                            number += 1;
-                        }
-                        // It was retired, so `first` has moved.
-                        None => number = self.number(FIRST).max(number + 1),
-                        Some(settled) => {
-                            if !matches!(settled, Err(ChannelError::Empty)) {
-                                self.readers().notify_one_if(|| self.is_ready());
-                            }
-                            return settled;
-                        }
-                    }
-                }
-            }
+        let tally = self.tally().map(|tally| (tally, self.0.me));
+        let received = self.receive_from_first(|piece| piece.receive_for(take, tally));
+        match &received {
+            Err(ChannelError::Empty) => {}
+            // Others may have fallen asleep while somebody was about to send the last message.
+            Err(ChannelError::Closed) => self.readers().notify_one(),
+            _ => self.readers().notify_one_if(|| self.is_ready()),
         }
-    }
-
-    /// Lets go of the oldest piece, if all that was in it is done. It is closed and drained.
-    fn retire(&self, number: u64) -> Result<(), ChannelError> {
-        let look = |piece: &Channel| piece.0.ring.all_done().then(|| (piece.capacity(), piece.messages()));
-        let done = self.with(&self.0.receiving, number, look);
-        let Some(Some((slots, messages))) = done? else { return Ok(()) };
-        // SeqCst: pairs with `number`. Of all who try, one.
-        let first = self.word(FIRST);
-        if first.compare_exchange(number, number + 1, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
-            self.word(GONE).fetch_add(messages, Ordering::Relaxed); // a figure
-            mark!("channel.chain.retired");
-            let by = self.id();
-            let holds = self.memory().holds(|hold| hold.by == by && hold.tag == PIECE | number);
-            self.memory().let_go(&holds).into_iter().for_each(cargo::bury);
-            self.discount(self.bytes_of(slots as u64));
-        }
-        Ok(())
-    }
-
-    /// The numbers of the pieces there are.
-    fn pieces(&self) -> impl Iterator<Item = u64> + use<'_> {
-        (self.number(FIRST)..).take_while(|&number| matches!(self.link(number), Link::Piece(_)))
+        received
     }
 
     /// Whether there is something to receive, or will never be.
     pub(crate) fn is_ready(&self) -> bool {
-        self.pieces().any(|number| {
-            let readable = self.with(&self.0.receiving, number, |piece| piece.0.ring.readable());
+        self.numbers().any(|number| {
+            let readable = self.with(Side::Receiving, number, |piece| piece.0.ring.readable());
             matches!(readable, Ok(Some(true)))
         }) || self.is_closed()
     }
 
     /// About how many messages wait.
     pub(crate) fn len(&self) -> usize {
-        let len = |number| self.with(&self.0.receiving, number, Channel::len).ok().flatten().unwrap_or(0);
-        self.pieces().map(len).sum()
+        let len = |number| self.with(Side::Receiving, number, Channel::len).ok().flatten().unwrap_or(0);
+        self.numbers().map(len).sum()
     }
 
     /// No more messages: see [`Channel::close`].
     pub(crate) fn close(&self) {
-        loop {
-            let last = self.number(LAST);
-            // What cannot be opened was closed and retired.
-            let _ = self.with(&self.0.sending, last, Channel::close);
-            mark!("channel.chain.shut");
-            match self.link(last + 1) {
-                Link::Vacant(word) => {
-                    // SeqCst: pairs with `link`. Failing means that there is one more piece.
-                    let end = Link::end(last + 1);
-                    let _ = self.link_word(last + 1).compare_exchange(word, end, Ordering::SeqCst, Ordering::SeqCst);
-                }
-                Link::End => break,
-                // Moves `last`, and cannot fail then.
-                Link::Piece(_) | Link::Passed => drop(self.extend(last)),
-            }
-        }
-        mark!("channel.chain.ended");
+        self.end();
         self.readers().notify_all();
     }
 
     /// Whether somebody closed it.
     pub(crate) fn is_closed(&self) -> bool {
-        let behind = self.pieces().last().unwrap_or_else(|| self.number(FIRST) - 1);
-        self.link(behind + 1) == Link::End
+        self.is_ended()
     }
 
     /// Declares a message done that was taken out: see [`Channel::declare_done`].
@@ -532,8 +314,8 @@ impl Chain {
     }
 
     fn all_done(&self) -> bool {
-        self.pieces().all(|number| {
-            let done = self.with(&self.0.receiving, number, |piece| piece.0.ring.all_done());
+        self.numbers().all(|number| {
+            let done = self.with(Side::Receiving, number, |piece| piece.0.ring.all_done());
             // One that is gone was done.
             !matches!(done, Ok(Some(false)))
         })
@@ -547,6 +329,18 @@ impl Chain {
         }
         Sum::in_words(&self.object().words()[FIGURES..]).disown(dead);
         self.readers().heal();
+    }
+
+    /// Looks at a piece that is not linked.
+    fn with_made<R>(&self, id: ObjectId, f: impl FnOnce(&Channel) -> R) -> Option<R> {
+        Channel::open(self.memory(), id).ok().map(|piece| f(&piece))
+    }
+
+    /// Ends the hold on a piece of this number.
+    fn drop_piece(&self, number: u64, id: ObjectId) {
+        let by = self.id();
+        let holds = self.memory().holds(|hold| hold.object() == id && hold.by == by && hold.tag == PIECE | number);
+        self.memory().let_go(&holds).into_iter().for_each(cargo::bury);
     }
 
     /// Counts a message that was sent, as the one at `position` of a piece.
@@ -576,6 +370,74 @@ impl Chain {
     }
 }
 
+impl Pieces for Chain {
+    type Piece = Channel;
+
+    fn words(&self) -> &[AtomicU64] {
+        self.object().words()
+    }
+
+    fn with_piece<R>(
+        &self,
+        side: Side,
+        number: u64,
+        id: ObjectId,
+        f: impl FnOnce(&Channel) -> R,
+    ) -> Result<Option<R>, ChannelError> {
+        let kept = if side == Side::Sending { &self.0.sending } else { &self.0.receiving };
+        if let Some((held, piece)) = &*kept.read().unwrap_or_else(PoisonError::into_inner)
+            && *held == number
+        {
+            return Ok(Some(f(piece)));
+        }
+        let piece = match Channel::open(self.memory(), id) {
+            Ok(piece) => piece,
+            Err(ChannelError::Memory(MemError::ObjectGone { .. })) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let before = kept.write().unwrap_or_else(PoisonError::into_inner).replace((number, piece.clone()));
+        drop(before);
+        Ok(Some(f(&piece)))
+    }
+
+    fn make(&self, number: u64, ahead: u64) -> Result<ObjectId, ChannelError> {
+        let slots = (LEAST << ahead.min(16)).min(MOST);
+        let bytes = self.bytes_of(slots);
+        self.account(bytes)?;
+        let made = || {
+            let piece =
+                Channel::create_for(self.memory(), slots as usize, self.inline_capacity(), self.label(), false)?;
+            let claim = self.memory().claim_hold(piece.object())?;
+            claim.bind(self.id(), PIECE | number);
+            Ok(piece.id())
+        };
+        made().inspect_err(|_| self.discount(bytes))
+    }
+
+    fn unmake(&self, number: u64, id: ObjectId) {
+        let slots = self.with_made(id, |piece| piece.capacity());
+        self.drop_piece(number, id);
+        self.discount(slots.map_or(0, |slots| self.bytes_of(slots as u64)));
+    }
+
+    fn shut(&self, piece: &Channel) {
+        piece.close();
+    }
+
+    fn is_done(piece: &Channel) -> bool {
+        piece.0.ring.all_done()
+    }
+
+    fn retired(&self, number: u64, id: ObjectId) {
+        let seen = self.with_piece(Side::Receiving, number, id, |piece| (piece.capacity(), piece.messages()));
+        let (slots, messages) = seen.ok().flatten().unwrap_or_default();
+        self.word(GONE).fetch_add(messages, Ordering::Relaxed); // a figure
+        mark!("channel.chain.retired");
+        self.drop_piece(number, id);
+        self.discount(self.bytes_of(slots as u64));
+    }
+}
+
 /// What anybody may see of a chain.
 pub(super) struct Seen<'a> {
     pub(super) label: u64,
@@ -591,7 +453,7 @@ fn pieces_and_end(words: &[AtomicU64]) -> (Vec<ObjectId>, bool) {
     let first = words[FIRST].load(Ordering::SeqCst); // SeqCst: pairs with the swap in `retire`
     let mut pieces = Vec::new();
     for number in first..first + LINKS {
-        // SeqCst: pairs with the swaps in `extend` and `close`.
+        // SeqCst: pairs with the swaps in `add` and `end`.
         match Link::read(words[WINDOW + (number % LINKS) as usize].load(Ordering::SeqCst), number) {
             Link::Piece(id) => pieces.push(id),
             last => return (pieces, last == Link::End),

@@ -127,7 +127,7 @@ fn get_runs(words: &Words, book: &Book, _: bool) {
         let take = |found: &Found<'_, Boxed>| {
             // SAFETY: the body of a claimed message, written by `fill`.
             got.push(Did::Got(unsafe { found.body().cast::<u64>().read() }));
-            true
+            (true, ())
         };
         assert_eq!(words.pipe(ProcId(4)).receive_run(3, take), got.len());
         book.write(begin, got);

@@ -13,6 +13,18 @@ pub(crate) enum Payload<'a> {
     Block(Block),
 }
 
+impl Payload<'_> {
+    /// The block, to be kept until the slot is free. If it went before, and this process died in between, the message
+    /// would come again without it.
+    #[inline]
+    pub(crate) fn into_block(self) -> Option<Block> {
+        match self {
+            Payload::Inline(_) => None,
+            Payload::Block(block) => Some(block),
+        }
+    }
+}
+
 impl Deref for Payload<'_> {
     type Target = [u8];
 

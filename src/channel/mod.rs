@@ -12,11 +12,14 @@
 mod batch;
 mod cargo;
 mod chain;
+#[cfg(all(test, feature = "shuttle"))]
+mod chain_model;
 mod error;
 mod figures;
 mod layout;
 #[cfg(all(test, feature = "shuttle"))]
 mod linear;
+mod links;
 mod message;
 #[cfg(all(test, feature = "shuttle"))]
 mod model;

@@ -40,6 +40,14 @@ impl Words {
         Pipe { ring, readers, writers, closed, me }
     }
 
+    pub(super) fn is_readable(&self) -> bool {
+        self.ring.readable()
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.ring.all_done()
+    }
+
     fn send(&self, value: u64) -> bool {
         let claimed = self.pipe(ProcId(1)).claim(&mut Patience::new(), Deadline::Never);
         claimed.map(|outgoing| fill(outgoing, value).send()).is_ok()

@@ -6,7 +6,7 @@ use crate::channel::{Chain, Channel, ChannelError, Letter, Payload, Received};
 use crate::error::Error;
 use crate::id::{NodeNumber, ObjectId};
 use crate::mesh::Mesh;
-use crate::mm::{MemError, Memory, Object};
+use crate::mm::{Block, MemError, Memory, Object};
 use crate::services::{FarError, FarQueue, NewQueue, WatchedQueue, Why};
 use crate::time::Deadline;
 use crate::wait::{Patience, WaitCell, wait_until};
@@ -227,8 +227,9 @@ impl Body {
         }
     }
 
-    /// Receives what is there, at most `most` messages, each into `take`, as long as that says so.
-    pub(super) fn receive_run(&self, most: usize, take: impl FnMut(Payload<'_>) -> bool) -> Received {
+    /// Receives what is there, at most `most` messages, each into `take`, as long as that says so; it returns the block that
+    /// a message came in.
+    pub(super) fn receive_run(&self, most: usize, take: impl FnMut(Payload<'_>) -> (bool, Option<Block>)) -> Received {
         either!(self, one => one.receive_run(most, take), _far => Received { taken: 0, error: None })
     }
 

@@ -133,7 +133,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
                 Ok(message) => taken.push(message),
                 Err(why) => undecoded = Some(Undecoded::new(why, &payload)),
             }
-            undecoded.is_none()
+            (undecoded.is_none(), payload.into_block())
         };
         let received = self.body.receive_run(wanted, take);
         let error = match (undecoded, received.error) {

@@ -247,11 +247,13 @@ impl<T, C: Codec<T>> Queue<T, C> {
 
     #[inline]
     fn get_by(&self, deadline: Deadline) -> Result<T> {
-        let received =
-            self.body.receive(deadline, |payload| C::decode(&payload).map_err(|why| Undecoded::new(why, &payload)));
+        let received = self.body.receive(deadline, |payload| {
+            let decoded = C::decode(&payload).map_err(|why| Undecoded::new(why, &payload));
+            (decoded, payload.into_block())
+        });
         match received {
-            Ok(Ok(message)) => Ok(message),
-            Ok(Err(undecoded)) => Err(self.undecodable(undecoded)),
+            Ok((Ok(message), _block)) => Ok(message),
+            Ok((Err(undecoded), _block)) => Err(self.undecodable(undecoded)),
             Err(error) => Err(self.refused(error)),
         }
     }

@@ -105,7 +105,10 @@ impl Channel {
 
     fn send_by(&self, message: &[u8], deadline: Deadline) -> Result<()> {
         match &self.body {
-            Body::Near(channel) => channel.send(message, deadline).map(drop)?,
+            Body::Near(channel) => {
+                let position = channel.send(message, deadline)?;
+                channel.count_sent(position, message.len());
+            }
             Body::Far(far) => far.put(message.len(), deadline, |space| space.copy_from_slice(message))?,
         }
         Ok(())
@@ -142,7 +145,9 @@ impl Channel {
             Body::Near(channel) => {
                 let length = loan.0.len();
                 let sent = channel.send_block(loan.0, length, Deadline::Never);
-                sent.map(drop).map_err(|(error, block)| (error.into(), Loan(block)))
+                let position = sent.map_err(|(error, block)| (error.into(), Loan(block)))?;
+                channel.count_sent(position, length);
+                Ok(())
             }
             Body::Far(far) => {
                 let sent = far.put(loan.len(), Deadline::Never, |space| space.copy_from_slice(&loan));
