@@ -9,6 +9,7 @@ use crate::codec::Undecoded;
 use crate::mesh::MeshError;
 use crate::mm::MemError;
 use crate::names::NameError;
+use crate::proto::placement::Misplaced;
 use crate::services::{FarError, ServiceError, Why};
 use crate::table::TableError;
 use crate::task::{Failure, TaskError};
@@ -265,6 +266,12 @@ fn of_file(error: &std::io::Error) -> ErrorKind {
         std::io::ErrorKind::NotFound => ErrorKind::NotFound,
         std::io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
         _ => ErrorKind::Io,
+    }
+}
+
+impl From<Misplaced> for Error {
+    fn from(source: Misplaced) -> Error {
+        Error::with_source(ErrorKind::InvalidArgument, "", source)
     }
 }
 

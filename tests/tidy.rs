@@ -77,7 +77,20 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     // Floor 5: one error for all; assembly; the simulated world.
     (
         "error",
-        &["mm", "channel", "names", "table", "codec", "task", "wire", "bootstrap", "transport", "mesh", "services"],
+        &[
+            "mm",
+            "channel",
+            "names",
+            "table",
+            "codec",
+            "task",
+            "wire",
+            "bootstrap",
+            "transport",
+            "proto",
+            "mesh",
+            "services",
+        ],
     ),
     (
         "runtime",
@@ -92,6 +105,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
             "wire",
             "bootstrap",
             "transport",
+            "proto",
             "mesh",
             "services",
             "error",

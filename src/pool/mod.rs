@@ -12,6 +12,7 @@ mod imap;
 mod map;
 mod message;
 mod minder;
+mod shares;
 mod sink;
 mod site;
 mod sites;

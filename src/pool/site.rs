@@ -73,7 +73,8 @@ fn found(founding: Founding) -> Result<u64> {
     };
     let initializer = founding.initializer.map(|(name, bytes)| (name, bytes, Load::default()));
     let tasks_per_worker = founding.tasks_per_worker;
-    let plan = Plan { workers, tasks_per_worker, initializer, retries: 0, sites: 0, far: true };
+    let (seats, retries) = (founding.seats, 0);
+    let plan = Plan { workers, seats, tasks_per_worker, initializer, retries, sites: 0, far: true };
     let pool = plan.carry_out(Home::Guest(venue.clone()), |_| Ok(0))?;
     let site = Arc::new(Site {
         pool,

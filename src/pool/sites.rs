@@ -17,6 +17,7 @@ use super::site;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::NodeNumber;
 use crate::mesh::{Mesh, MeshError};
+use crate::policy::Seat;
 use crate::prim::{AtomicBool, Ordering};
 use crate::runtime::NodeId;
 use crate::services::{FarError, FarSession};
@@ -31,6 +32,8 @@ pub(super) const CREDIT: usize = 4;
 pub(super) struct Founding {
     /// How many workers; 0: as many as the node may use processors.
     pub(super) workers: u64,
+    /// One for each worker, or none at all.
+    pub(super) seats: Vec<Seat>,
     pub(super) tasks_per_worker: u64,
     /// The name of a function that workers run first, and its encoded argument.
     pub(super) initializer: Option<(Vec<u8>, Vec<u8>)>,

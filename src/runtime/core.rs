@@ -10,6 +10,7 @@ use super::lingering::Lingering;
 use super::place::Place;
 use super::start;
 use super::stats::Stats;
+use super::system::Machines;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{NodeNumber, ObjectId};
 use crate::mesh::{Hub, Member, Mesh, MeshError};
@@ -35,6 +36,8 @@ pub(crate) struct Core {
     subscribers: Subscribers,
     lingering: Lingering,
     travels: Travels,
+    /// What the nodes have, since somebody asked.
+    pub(super) machines: Machines,
 }
 
 /// The hub of this node, if it is in this process, and the threads that work for it.
@@ -119,6 +122,7 @@ impl Core {
             subscribers: Subscribers::default(),
             lingering: Lingering::default(),
             travels: Travels::default(),
+            machines: Machines::default(),
         }
     }
 

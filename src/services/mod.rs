@@ -18,5 +18,5 @@ pub(crate) use far::{
     FarError, FarObject, FarQueue, FarSession, Names, NewQueue, SPELL, SyncOp, Travels, Watch, WatchedQueue, Why,
     tell_end,
 };
-pub(crate) use host::{Guest, Host, Loss, Seat, Venue, finish};
+pub(crate) use host::{Guest, Host, Loss, Seat, Venue, describe, finish};
 pub(crate) use spawn::{Born, Order, Setting, Work, read_argument};

@@ -3,12 +3,15 @@
 //! Nothing here decides anything. A function does one call, turns its failure into `io::Error`, and
 //! retries only what the kernel says to retry (`EINTR`).
 
+pub(crate) mod affinity;
 pub(crate) mod birth;
+pub(crate) mod cgroup;
 pub(crate) mod epoll;
 pub(crate) mod futex;
 pub(crate) mod identity;
 pub(crate) mod image;
 pub(crate) mod launch;
+pub(crate) mod machine;
 pub(crate) mod net;
 pub(crate) mod overflow;
 mod pmix;

@@ -19,6 +19,9 @@ pub(in crate::services) const SYNC: Service = 20;
 /// Processes that use objects of other nodes, and their end.
 pub(in crate::services) const GUEST: Service = 21;
 
+/// What a node has: cpus, memory, GPUs.
+pub(in crate::services) const MACHINE: Service = 30;
+
 /// Sessions: what a process of another node has running here.
 pub(in crate::services) const SESSION: Service = 10;
 

@@ -5,6 +5,7 @@
 
 mod guests;
 mod latches;
+mod machine;
 mod names;
 mod queues;
 mod sessions;
@@ -14,6 +15,8 @@ mod world;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::guests::Guests;
+use self::machine::Description;
+pub(crate) use self::machine::describe;
 use self::names::Registry;
 use self::queues::Queues;
 use self::sessions::Sessions;
@@ -21,7 +24,7 @@ pub(crate) use self::sessions::{Guest, Venue};
 use self::world::World;
 pub(crate) use self::world::{Loss, finish};
 use super::agent::Agent;
-use super::far::words::{GUEST, NAMES, QUEUE, SESSION, SYNC, WORLD, Why};
+use super::far::words::{GUEST, MACHINE, NAMES, QUEUE, SESSION, SYNC, WORLD, Why};
 use super::threads::Threads;
 use crate::id::NodeNumber;
 use crate::mesh::{Answer, Hub, Mesh, Request, Server};
@@ -71,6 +74,7 @@ struct Inner {
     names: Registry,
     guests: Guests,
     sessions: Arc<Sessions>,
+    machine: Description,
 }
 
 /// The server of a node's hub.
@@ -99,6 +103,7 @@ impl Host {
             names,
             guests,
             sessions,
+            machine: Description::default(),
         };
         let host = Host(Arc::new(inner));
         hub.set_server(Arc::new(host.clone()));
@@ -135,6 +140,7 @@ impl Server for Host {
             NAMES => self.0.names.serve(&self.0, &request, answer),
             SYNC => sync::serve(&self.0.guests, self.0.hub.me(), &self.0.threads, &request, answer),
             GUEST => self.0.guests.serve(&self.0, &request, answer),
+            MACHINE => machine::serve(&self.0, answer),
             SESSION => self.0.sessions.serve(&self.0.threads, request, answer),
             other => {
                 let (node, process) = (request.from, request.process.0);
