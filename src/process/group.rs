@@ -13,6 +13,7 @@ use super::plan::{Plan, Restart};
 use super::stream::{Input, Output};
 use super::template::{Lead, Template};
 use crate::error::{Error, ErrorKind, Result};
+use crate::policy::Policy;
 use crate::runtime;
 use crate::runtime::NodeId;
 use crate::task::Outcome;
@@ -30,7 +31,7 @@ pub struct ProcessGroupBuilder {
     restart: Restart,
     walltime: Option<Duration>,
     at_once: Option<usize>,
-    node: Option<NodeId>,
+    policy: Policy,
 }
 
 impl ProcessGroupBuilder {
@@ -59,10 +60,15 @@ impl ProcessGroupBuilder {
         self
     }
 
-    /// The node of processes whose template names none; the caller's, by default.
-    pub fn node(mut self, node: NodeId) -> Self {
-        self.node = Some(node);
+    /// Where its processes run, and with which cpus and GPUs, as far as their templates leave it open.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy.over(&self.policy);
         self
+    }
+
+    /// The node of its processes: short for a policy.
+    pub fn node(self, node: NodeId) -> Self {
+        self.policy(Policy::new().node(node))
     }
 
     /// Makes the group. Nothing is started.
@@ -76,7 +82,7 @@ impl ProcessGroupBuilder {
         let core = runtime::current()?;
         let plan = Plan::new(self.restart, self.at_once.unwrap_or(usize::MAX), self.walltime);
         let inner = Inner::new(self.name, core, conductor::conductor()?, plan);
-        Ok(ProcessGroup { inner, node: self.node })
+        Ok(ProcessGroup { inner, policy: self.policy })
     }
 }
 
@@ -100,7 +106,7 @@ impl ProcessGroupBuilder {
 #[derive(Clone)]
 pub struct ProcessGroup {
     inner: Arc<Inner>,
-    node: Option<NodeId>,
+    policy: Policy,
 }
 
 impl ProcessGroup {
@@ -121,20 +127,14 @@ impl ProcessGroup {
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) while the group runs; [`Closed`](ErrorKind::Closed);
-    /// [`Codec`](ErrorKind::Codec) if the argument of a function cannot be encoded; [`NotFound`](ErrorKind::NotFound) for a
-    /// node that is not there.
+    /// [`Codec`](ErrorKind::Codec) if the argument of a function cannot be encoded.
     pub fn add(&mut self, count: usize, template: Template) -> Result<()> {
         self.add_all(count, template)
     }
 
     pub(super) fn add_all(&self, count: usize, template: Template) -> Result<()> {
-        let nodes = self.inner.core.place().nodes();
-        let named = template.node.or(self.node).map(NodeId::number);
-        if let Some(node) = named.filter(|node| *node >= nodes) {
-            let text = format!("there is no node {node} in this job of {nodes}");
-            return Err(Error::new(ErrorKind::NotFound, text));
-        }
-        self.inner.add(count, template, named.unwrap_or_else(|| self.inner.default_node()))
+        let policy = template.policy.clone().over(&self.policy).over(&Policy::current());
+        self.inner.add(count, template, policy)
     }
 
     /// Starts all its processes, or as many as may run at a time.
@@ -142,7 +142,7 @@ impl ProcessGroup {
     /// A group whose processes have all ended can be started again.
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) for a program, folder or file that is not there and
+    /// [`NotFound`](ErrorKind::NotFound) for a program, folder, file, node, cpu or GPU that is not there and
     /// [`PermissionDenied`](ErrorKind::PermissionDenied) for one that may not be used, before anything is started;
     /// [`ResourceLimit`](ErrorKind::ResourceLimit) if the system lets no further process be made: then those that were
     /// started have been stopped. [`InvalidArgument`](ErrorKind::InvalidArgument) if the group runs or has no process;

@@ -15,6 +15,7 @@ use super::template::{Template, Wish};
 use super::yard::{Home, Start, Yard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::NodeNumber;
+use crate::policy::{Policy, Seat};
 use crate::runtime::Core;
 use crate::time::{Deadline, now};
 
@@ -37,6 +38,10 @@ pub(super) struct State {
     pub(super) templates: Vec<Template>,
     /// The template of each member.
     pub(super) of: Vec<usize>,
+    /// Where so many members shall go.
+    wanted: Vec<(Policy, usize)>,
+    /// Where each member is, since the last start.
+    seats: Vec<Seat>,
     /// Those on this node, and those on others; since the last start.
     pub(super) yard: Option<Arc<Yard>>,
     pub(super) sites: Arc<Sites>,
@@ -44,6 +49,11 @@ pub(super) struct State {
 }
 
 impl State {
+    /// The template of a member, and where it is.
+    fn order(&self, member: usize) -> (usize, Option<Seat>) {
+        (self.of[member], self.seats.get(member).cloned())
+    }
+
     /// What each node has to know: the wishes of its processes, each under its number.
     fn wishes(&self) -> Result<Vec<(NodeNumber, Vec<Option<Wish>>)>> {
         let mut nodes: Vec<(NodeNumber, Vec<Option<Wish>>)> = Vec::new();
@@ -67,7 +77,8 @@ type Launches = Vec<(usize, u32)>;
 impl Inner {
     pub(super) fn new(name: String, core: Arc<Core>, conductor: Arc<Conductor>, plan: Plan) -> Arc<Inner> {
         let (templates, of, listeners) = (Vec::new(), Vec::new(), Vec::new());
-        let state = State { plan, templates, of, yard: None, sites: Arc::default(), listeners };
+        let (wanted, seats) = (Vec::new(), Vec::new());
+        let state = State { plan, templates, of, wanted, seats, yard: None, sites: Arc::default(), listeners };
         let inner = Inner { name, core, conductor, state: Mutex::new(state), changed: Condvar::new() };
         let inner = Arc::new(inner);
         inner.conductor.admit(&inner);
@@ -82,7 +93,7 @@ impl Inner {
         self.core.place().node()
     }
 
-    pub(super) fn add(&self, count: usize, template: Template, node: NodeNumber) -> Result<()> {
+    pub(super) fn add(&self, count: usize, template: Template, policy: Policy) -> Result<()> {
         template.wish()?;
         let mut state = self.lock();
         match state.plan.state() {
@@ -92,22 +103,31 @@ impl Inner {
         }
         let at = state.templates.len();
         state.templates.push(template);
-        (0..count).for_each(|_| state.plan.add(node));
+        state.wanted.push((policy, count));
+        (0..count).for_each(|_| state.plan.add(self.here()));
         state.of.extend(std::iter::repeat_n(at, count));
         Ok(())
     }
 
     pub(super) fn start(self: &Arc<Self>) -> Result<()> {
+        let wanted = self.lock().wanted.clone();
+        // It may have to ask other nodes what they have.
+        let seats = self.core.seats(&wanted)?;
         let (effects, wishes) = {
             let mut state = self.lock();
             match state.plan.state() {
                 GroupState::Idle if state.plan.len() == 0 => {
                     return Err(self.refused("has no process: add some before it is started"));
                 }
+                GroupState::Idle if state.plan.len() != seats.len() => {
+                    return Err(self.refused("got processes while it was started"));
+                }
                 GroupState::Idle => {}
                 GroupState::Running => return Err(self.refused("runs already")),
                 GroupState::Closed => return Err(self.closed()),
             }
+            seats.iter().enumerate().for_each(|(member, seat)| state.plan.place(member, seat.node.number()));
+            state.seats = seats;
             (state.plan.start(now()), state.wishes()?)
         };
         if let Err(error) = self.prepare(wishes) {
@@ -238,9 +258,10 @@ impl Inner {
 
     fn launch_here(self: &Arc<Self>, part: &[(usize, u32)]) -> Result<Vec<u32>> {
         let yard = self.lock().yard.clone().ok_or_else(|| self.refused("was not prepared"))?;
-        let starts = part.iter().map(|(member, attempt)| {
-            let (wish, key) = (self.lock().of[*member], self.conductor.key(self, *member, *attempt));
-            Start { member: *member, attempt: *attempt, wish, key, env: Vec::new(), descriptors: Vec::new() }
+        let starts = part.iter().map(|&(member, attempt)| {
+            let key = self.conductor.key(self, member, attempt);
+            let (wish, seat) = self.lock().order(member);
+            Start { member, attempt, wish, key, seat, env: Vec::new(), descriptors: Vec::new() }
         });
         let starts: Vec<Start> = starts.collect();
         let started = yard.start(&starts, &self.conductor.ends);
@@ -248,18 +269,12 @@ impl Inner {
     }
 
     fn launch_there(&self, part: &[(usize, u32)], node: NodeNumber) -> Result<Vec<u32>> {
-        let (site, of) = {
-            let state = self.lock();
-            (state.sites.on(node), part.iter().map(|(member, _)| state.of[*member]).collect::<Vec<_>>())
+        let site = self.lock().sites.on(node).ok_or_else(|| self.refused("was not prepared"))?;
+        let start = |&(member, attempt): &(usize, u32)| {
+            let (wish, seat) = self.lock().order(member);
+            FarStart { member: member as u32, attempt, wish: wish as u32, seat, env: Vec::new() }
         };
-        let site = site.ok_or_else(|| self.refused("was not prepared"))?;
-        let start = |(&(member, attempt), wish): (&(usize, u32), usize)| FarStart {
-            member: member as u32,
-            attempt,
-            wish: wish as u32,
-            env: Vec::new(),
-        };
-        site.start(&part.iter().zip(of).map(start).collect::<Vec<_>>())
+        site.start(&part.iter().map(start).collect::<Vec<_>>())
     }
 
     fn not_started(&self, part: &[(usize, u32)], error: &Error) -> Vec<Effect> {
@@ -383,11 +398,6 @@ impl Inner {
 
     pub(super) fn closed(&self) -> Error {
         Error::new(ErrorKind::Closed, format!("{} is closed", self.who()))
-    }
-
-    /// The node on which a process is started that says none.
-    pub(super) fn default_node(&self) -> NodeNumber {
-        self.here()
     }
 }
 

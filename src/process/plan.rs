@@ -104,8 +104,12 @@ impl Plan {
     }
 
     pub(super) fn add(&mut self, node: NodeNumber) {
-        let (phase, push, exit) = (Phase::Idle, None, None);
-        self.members.push(Member { phase, node, pid: 0, attempt: 0, failed: 0, push, exit });
+        self.members.push(Member { node, ..Member::new() });
+    }
+
+    /// Before it is started.
+    pub(super) fn place(&mut self, member: usize, node: NodeNumber) {
+        self.members[member].node = node;
     }
 
     pub(super) fn state(&self) -> GroupState {

@@ -20,6 +20,7 @@ use super::exit::{How, Signal};
 use super::template::Wish;
 use super::yard::{Home, Start, Yard};
 use crate::error::{Error, ErrorKind, Result};
+use crate::policy::Seat;
 use crate::mesh::{Answer, Body};
 use crate::services::{ChildEnd, Guest, Venue};
 use crate::sys::pipe;
@@ -67,6 +68,7 @@ pub(super) struct FarStart {
     pub(super) member: u32,
     pub(super) attempt: u32,
     pub(super) wish: u32,
+    pub(super) seat: Option<Seat>,
     pub(super) env: Vec<(OsString, OsString)>,
 }
 
@@ -200,8 +202,15 @@ impl Keeper {
             .map(|start| {
                 self.keys += 1;
                 self.starts.insert(self.keys, (start.member, start.attempt));
-                let (member, wish, env) = (start.member as usize, start.wish as usize, start.env.clone());
-                Start { member, attempt: start.attempt, wish, key: self.keys, env, descriptors: Vec::new() }
+                Start {
+                    member: start.member as usize,
+                    attempt: start.attempt,
+                    wish: start.wish as usize,
+                    key: self.keys,
+                    seat: start.seat.clone(),
+                    env: start.env.clone(),
+                    descriptors: Vec::new(),
+                }
             })
             .collect();
         self.yard.start(&starts, &self.ends).map_err(|error| {

@@ -18,6 +18,7 @@ use super::exit::Signal;
 use super::labels::Labels;
 use super::template::{Job, Lead, Wish};
 use crate::error::{Error, ErrorKind, Result};
+use crate::policy::Seat;
 use crate::mm::{Block, Memory, MemoryConfig};
 use crate::runtime;
 use crate::runtime::Core;
@@ -96,6 +97,8 @@ pub(super) struct Start {
     pub(super) wish: usize,
     /// What its end is told under.
     pub(super) key: u64,
+    /// Its cpus and GPUs.
+    pub(super) seat: Option<Seat>,
     /// Variables and descriptors that it alone gets.
     pub(super) env: Vec<(OsString, OsString)>,
     pub(super) descriptors: Vec<(Arc<OwnedFd>, i32)>,
@@ -148,6 +151,7 @@ impl Yard {
         let none = || Error::new(ErrorKind::InvalidArgument, "a process that was not prepared for this node");
         let ready = self.ready.get(start.wish).and_then(Option::as_ref).ok_or_else(none)?;
         let mut setting = ready.setting.clone();
+        start.seat.iter().for_each(|seat| setting.take_seat(seat));
         setting.env.extend(start.env.iter().cloned());
         setting.descriptors.extend(start.descriptors.iter().cloned());
         let streams = self.open(ready, &mut setting)?;
@@ -256,7 +260,6 @@ fn prepare(home: &Home, wish: &Wish) -> Result<Ready> {
     let mut setting = Setting {
         env: wish.env.clone(),
         bare: wish.bare,
-        cpus: wish.cpus.clone(),
         leads_group: true,
         ..Setting::default()
     };
