@@ -20,5 +20,5 @@ pub(crate) use far::{
     tell_end,
 };
 pub(crate) use host::{Guest, Host, Loss, Seat, Venue, describe, finish};
-pub(crate) use mpi::{Alone, Billet, Mpi, Plan as MpiPlan, Served};
+pub(crate) use mpi::{Alone, Billet, Exchange, Far, Mpi, Plan as MpiPlan, Served};
 pub(crate) use spawn::{Born, Order, Setting, Work, read_argument};
