@@ -69,7 +69,11 @@ fn is_right(group: &ProcessGroup, library: &Library, each: usize) {
     assert!(exits.iter().all(Exit::success), "{}: {exits:?}, {:?}, {said:#?}", library.name, group.broken());
     let ranks = group.len();
     for (rank, said) in said.iter().enumerate() {
-        assert!(said.contains(&format!("rank {rank} of {ranks}")) && said.contains("right"), "{}: {said}", library.name);
+        assert!(
+            said.contains(&format!("rank {rank} of {ranks}")) && said.contains("right"),
+            "{}: {said}",
+            library.name
+        );
         assert!(said.contains(&format!("of {each} on its node")), "{}: {said}", library.name);
     }
 }

@@ -180,7 +180,8 @@ impl Shell {
         let goes_without = self.teams.get(name).is_some_and(|desk| desk.speaks.without_pmix);
         let answer = match environments {
             Ok(all) => {
-                let more = if self.teams.get(name).is_some_and(|desk| desk.crowded) { self.own_shm() } else { Vec::new() };
+                let more =
+                    if self.teams.get(name).is_some_and(|desk| desk.crowded) { self.own_shm() } else { Vec::new() };
                 let all = all.into_iter().map(|own| [more.clone(), own].concat());
                 billets.iter_mut().zip(all).for_each(|(billet, more)| add(billet, more));
                 Ok(billets)
