@@ -99,6 +99,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
         &[
             "sys",
             "mm",
+            "wait",
             "counters",
             "channel",
             "latch",
