@@ -63,6 +63,20 @@ need_launchers() {
   skip launchers "these are missing and could not be installed: ${missing[*]}; tests that need them pass over"
 }
 
+# Compilers of MPI programs, which run as groups. Their tests pass over what is missing.
+need_mpi_compilers() {
+  local tool missing=()
+  for tool in mpicc.mpich mpicc.openmpi; do
+    command -v "$tool" >/dev/null || missing+=("$tool")
+  done
+  if [ ${#missing[@]} = 0 ]; then return; fi
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    if apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+      libmpich-dev mpich libopenmpi-dev openmpi-bin libpmix2 >/dev/null; then return; fi
+  fi
+  skip mpi-compilers "these are missing and could not be installed: ${missing[*]}; MPI programs are not run"
+}
+
 left_in_shm() { find /dev/shm -maxdepth 1 -name "dragon-$(id -u)-*" 2>/dev/null | sort; }
 
 format() {
@@ -131,6 +145,7 @@ nothing_left() {
 
 need_linker
 need_launchers
+need_mpi_compilers
 before=$(left_in_shm)
 format
 lints

@@ -25,7 +25,7 @@ pub(crate) enum Deed {
 }
 
 /// Why a team is at its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Ending {
     /// A rank called `MPI_Abort`.
     Abort { rank: u32, code: i32, words: String },

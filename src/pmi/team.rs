@@ -18,16 +18,20 @@ pub(crate) struct Team {
 impl Team {
     /// A team whose rank `r` is on the node of number `nodes[r]`.
     pub(crate) fn new(name: String, nodes: &[u32]) -> Team {
-        let mut met: Vec<u32> = Vec::new();
-        let place = |node: &u32| match met.iter().position(|other| other == node) {
-            Some(at) => at as u32,
-            None => {
+        let met = Team::places_of(nodes);
+        let place = |node: &u32| met.iter().position(|other| other == node).unwrap_or_default() as u32;
+        Team { name, places: nodes.iter().map(place).collect() }
+    }
+
+    /// The nodes of such a team, by place.
+    pub(crate) fn places_of(nodes: &[u32]) -> Vec<u32> {
+        let mut met = Vec::new();
+        nodes.iter().for_each(|node| {
+            if !met.contains(node) {
                 met.push(*node);
-                met.len() as u32 - 1
             }
-        };
-        let places = nodes.iter().map(place).collect();
-        Team { name, places }
+        });
+        met
     }
 
     /// How many ranks there are.

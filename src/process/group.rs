@@ -14,6 +14,7 @@ use super::stream::{Input, Output};
 use super::template::{Lead, Template};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pmi::Pmi;
+use crate::policy::Policy;
 use crate::runtime;
 use crate::runtime::NodeId;
 use crate::task::Outcome;
@@ -31,7 +32,7 @@ pub struct ProcessGroupBuilder {
     restart: Restart,
     walltime: Option<Duration>,
     at_once: Option<usize>,
-    node: Option<NodeId>,
+    policy: Policy,
     pmi: Pmi,
 }
 
@@ -61,9 +62,9 @@ impl ProcessGroupBuilder {
         self
     }
 
-    /// The node of processes whose template names none; the caller's, by default.
-    pub fn node(mut self, node: NodeId) -> Self {
-        self.node = Some(node);
+    /// Where its processes run, and with which cpus and GPUs, as far as their templates leave it open.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy.over(&self.policy);
         self
     }
 
@@ -77,6 +78,11 @@ impl ProcessGroupBuilder {
         self
     }
 
+    /// The node of its processes: short for a policy.
+    pub fn node(self, node: NodeId) -> Self {
+        self.policy(Policy::new().node(node))
+    }
+
     /// Makes the group. Nothing is started.
     ///
     /// # Errors
@@ -88,7 +94,7 @@ impl ProcessGroupBuilder {
         let core = runtime::current()?;
         let plan = Plan::new(self.restart, self.at_once.unwrap_or(usize::MAX), self.walltime);
         let inner = Inner::new(self.name, core, conductor::conductor()?, self.pmi, plan);
-        Ok(ProcessGroup { inner, node: self.node })
+        Ok(ProcessGroup { inner, policy: self.policy })
     }
 }
 
@@ -112,7 +118,7 @@ impl ProcessGroupBuilder {
 #[derive(Clone)]
 pub struct ProcessGroup {
     inner: Arc<Inner>,
-    node: Option<NodeId>,
+    policy: Policy,
 }
 
 impl ProcessGroup {
@@ -133,20 +139,14 @@ impl ProcessGroup {
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) while the group runs; [`Closed`](ErrorKind::Closed);
-    /// [`Codec`](ErrorKind::Codec) if the argument of a function cannot be encoded; [`NotFound`](ErrorKind::NotFound) for a
-    /// node that is not there.
+    /// [`Codec`](ErrorKind::Codec) if the argument of a function cannot be encoded.
     pub fn add(&mut self, count: usize, template: Template) -> Result<()> {
         self.add_all(count, template)
     }
 
     pub(super) fn add_all(&self, count: usize, template: Template) -> Result<()> {
-        let nodes = self.inner.core.place().nodes();
-        let named = template.node.or(self.node).map(NodeId::number);
-        if let Some(node) = named.filter(|node| *node >= nodes) {
-            let text = format!("there is no node {node} in this job of {nodes}");
-            return Err(Error::new(ErrorKind::NotFound, text));
-        }
-        self.inner.add(count, template, named.unwrap_or_else(|| self.inner.default_node()))
+        let policy = template.policy.clone().over(&self.policy).over(&Policy::current());
+        self.inner.add(count, template, policy)
     }
 
     /// Starts all its processes, or as many as may run at a time.
@@ -154,7 +154,7 @@ impl ProcessGroup {
     /// A group whose processes have all ended can be started again.
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) for a program, folder or file that is not there and
+    /// [`NotFound`](ErrorKind::NotFound) for a program, folder, file, node, cpu or GPU that is not there and
     /// [`PermissionDenied`](ErrorKind::PermissionDenied) for one that may not be used, before anything is started;
     /// [`ResourceLimit`](ErrorKind::ResourceLimit) if the system lets no further process be made: then those that were
     /// started have been stopped. [`InvalidArgument`](ErrorKind::InvalidArgument) if the group runs or has no process;
@@ -276,11 +276,8 @@ impl ProcessGroup {
             return Ok(());
         }
         let ended = self.kill_all();
-        let mut state = self.inner.lock();
-        state.plan.close();
-        let yard = state.yard.take();
-        drop(state);
-        yard.iter().for_each(|yard| yard.clear());
+        self.inner.lock().plan.close();
+        self.inner.clear();
         ended
     }
 
@@ -443,8 +440,10 @@ impl Process {
     }
 
     fn output(&self, which: usize) -> Result<Output> {
-        let yard = self.pipe(which)?;
-        yard.take_stream(self.at, which).map(Output::near).ok_or_else(|| self.no_pipe(which))
+        self.must_be_piped(which)?;
+        let far = self.inner().far_stream(self.at, which).map(|(site, stream)| Output::far(site, stream));
+        let near = || self.inner().take_stream(self.at, which).map(Output::near);
+        far.or_else(near).ok_or_else(|| self.no_pipe(which))
     }
 
     /// What it reads from its standard input, where the template says [`Stdio::Pipe`](crate::Stdio::Pipe). It sees the end
@@ -453,15 +452,16 @@ impl Process {
     /// # Errors
     /// Those of [`stdout`](Process::stdout).
     pub fn stdin(&self) -> Result<Input> {
-        let yard = self.pipe(0)?;
-        yard.take_stream(self.at, 0).map(Input::near).ok_or_else(|| self.no_pipe(0))
+        self.must_be_piped(0)?;
+        let far = self.inner().far_stream(self.at, 0).map(|(site, stream)| Input::far(site, stream));
+        let near = || self.inner().take_stream(self.at, 0).map(Input::near);
+        far.or_else(near).ok_or_else(|| self.no_pipe(0))
     }
 
-    fn pipe(&self, which: usize) -> Result<Arc<super::yard::Yard>> {
+    fn must_be_piped(&self, which: usize) -> Result<()> {
         let state = self.inner().lock();
         let wish = state.templates[state.of[self.at]].wish()?;
-        let yard = state.yard.clone().filter(|_| wish.stdio[which] == Lead::Pipe);
-        yard.ok_or_else(|| self.no_pipe(which))
+        if wish.stdio[which] == Lead::Pipe { Ok(()) } else { Err(self.no_pipe(which)) }
     }
 
     fn no_pipe(&self, which: usize) -> Error {

@@ -1,20 +1,23 @@
 //! A group in the process that made it: the plan, and the shell that carries out what it decides.
 
-use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::conductor::Conductor;
-use super::exit::{Exit, GroupEvent, GroupState, How};
+use super::exit::{Exit, GroupEvent, GroupState, How, Signal};
 use super::plan::{Effect, Plan};
-use super::ranks::{Outfit, Ranks};
-use super::template::Template;
+use super::ranks::Ranks;
+use super::site::{FarStart, StreamId};
+use super::sites::{FarSite, Sites};
+use super::template::{Template, Wish};
 use super::yard::{Home, Start, Yard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::NodeNumber;
 use crate::pmi::{Ending, Pmi, Speaks};
+use crate::policy::{Policy, Seat};
 use crate::runtime::Core;
 use crate::time::{Deadline, now};
 
@@ -28,7 +31,7 @@ pub(super) struct Inner {
     pub(super) name: String,
     pub(super) core: Arc<Core>,
     pub(super) conductor: Arc<Conductor>,
-    pmi: Pmi,
+    pub(super) pmi: Pmi,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -38,12 +41,41 @@ pub(super) struct State {
     pub(super) templates: Vec<Template>,
     /// The template of each member.
     pub(super) of: Vec<usize>,
+    /// Where so many members shall go.
+    wanted: Vec<(Policy, usize)>,
+    /// Where each member is, since the last start.
+    seats: Vec<Seat>,
+    /// Those on this node, and those on others; since the last start.
     pub(super) yard: Option<Arc<Yard>>,
+    pub(super) sites: Arc<Sites>,
     /// The ranks of the MPI program that it is, if it is one.
     ranks: Option<Ranks>,
     /// Why its ranks had to end.
     pub(super) broken: Option<String>,
     listeners: Vec<Sender<GroupEvent>>,
+}
+
+impl State {
+    /// The template of a member, and where it is.
+    fn order(&self, member: usize) -> (usize, Option<Seat>) {
+        (self.of[member], self.seats.get(member).cloned())
+    }
+
+    /// What each node has to know: the wishes of its processes, each under its number.
+    fn wishes(&self) -> Result<Vec<(NodeNumber, Vec<Option<Wish>>)>> {
+        let mut nodes: Vec<(NodeNumber, Vec<Option<Wish>>)> = Vec::new();
+        for (member, wish) in self.of.iter().enumerate() {
+            let node = self.plan.node(member);
+            let at = nodes.iter().position(|(other, _)| *other == node).unwrap_or_else(|| {
+                nodes.push((node, vec![None; self.templates.len()]));
+                nodes.len() - 1
+            });
+            if nodes[at].1[*wish].is_none() {
+                nodes[at].1[*wish] = Some(self.templates[*wish].wish()?.clone());
+            }
+        }
+        Ok(nodes)
+    }
 }
 
 /// What is to be launched: member and attempt.
@@ -52,7 +84,9 @@ type Launches = Vec<(usize, u32)>;
 impl Inner {
     pub(super) fn new(name: String, core: Arc<Core>, conductor: Arc<Conductor>, pmi: Pmi, plan: Plan) -> Arc<Inner> {
         let (templates, of, listeners) = (Vec::new(), Vec::new(), Vec::new());
-        let state = State { plan, templates, of, yard: None, ranks: None, broken: None, listeners };
+        let (wanted, seats) = (Vec::new(), Vec::new());
+        let (yard, sites, ranks, broken) = (None, Arc::default(), None, None);
+        let state = State { plan, templates, of, wanted, seats, yard, sites, ranks, broken, listeners };
         let inner = Inner { name, core, conductor, pmi, state: Mutex::new(state), changed: Condvar::new() };
         let inner = Arc::new(inner);
         inner.conductor.admit(&inner);
@@ -67,7 +101,7 @@ impl Inner {
         self.core.place().node()
     }
 
-    pub(super) fn add(&self, count: usize, template: Template, node: NodeNumber) -> Result<()> {
+    pub(super) fn add(&self, count: usize, template: Template, policy: Policy) -> Result<()> {
         template.wish()?;
         let mut state = self.lock();
         match state.plan.state() {
@@ -77,25 +111,34 @@ impl Inner {
         }
         let at = state.templates.len();
         state.templates.push(template);
-        (0..count).for_each(|_| state.plan.add(node));
+        state.wanted.push((policy, count));
+        (0..count).for_each(|_| state.plan.add(self.here()));
         state.of.extend(std::iter::repeat_n(at, count));
         Ok(())
     }
 
     pub(super) fn start(self: &Arc<Self>) -> Result<()> {
-        let (effects, templates) = {
+        let wanted = self.lock().wanted.clone();
+        // It may have to ask other nodes what they have.
+        let seats = self.core.seats(&wanted)?;
+        let (effects, wishes) = {
             let mut state = self.lock();
             match state.plan.state() {
                 GroupState::Idle if state.plan.len() == 0 => {
                     return Err(self.refused("has no process: add some before it is started"));
                 }
+                GroupState::Idle if state.plan.len() != seats.len() => {
+                    return Err(self.refused("got processes while it was started"));
+                }
                 GroupState::Idle => {}
                 GroupState::Running => return Err(self.refused("runs already")),
                 GroupState::Closed => return Err(self.closed()),
             }
-            (state.plan.start(now()), state.templates.clone())
+            seats.iter().enumerate().for_each(|(member, seat)| state.plan.place(member, seat.node.number()));
+            state.seats = seats;
+            (state.plan.start(now()), state.wishes()?)
         };
-        if let Err(error) = self.prepare(&templates) {
+        if let Err(error) = self.prepare(wishes) {
             self.lock().plan.unstart();
             self.changed.notify_all();
             return Err(error);
@@ -104,31 +147,42 @@ impl Inner {
     }
 
     /// Checks all on all nodes.
-    fn prepare(self: &Arc<Self>, templates: &[Template]) -> Result<()> {
-        let wishes = templates.iter().map(|template| template.wish().cloned()).collect::<Result<Vec<_>>>()?;
-        let yard = Yard::new(Home::Own(self.core.clone()), &wishes)?;
-        let speaks = yard.speaks(self.pmi);
-        let before = self.lock().yard.replace(Arc::new(yard));
+    fn prepare(self: &Arc<Self>, mut wishes: Vec<(NodeNumber, Vec<Option<Wish>>)>) -> Result<()> {
+        let here = wishes.iter().position(|(node, _)| *node == self.here()).map(|at| wishes.remove(at).1);
+        let yard = here.map(|wishes| Yard::new(Home::Own(self.core.clone()), &self.name, &wishes)).transpose()?;
+        let sites = Sites::found(self, wishes)?;
+        let mut state = self.lock();
+        let before = std::mem::replace(&mut state.yard, yard.map(Arc::new));
+        let sites = std::mem::replace(&mut state.sites, Arc::new(sites));
+        drop(state);
         before.iter().for_each(|yard| yard.clear());
-        self.serve_ranks(&speaks)
+        sites.clear();
+        self.serve_ranks()
     }
 
-    /// If it is an MPI program: from now on its ranks are served. `speaks` is of each template.
-    fn serve_ranks(self: &Arc<Self>, speaks: &[Speaks]) -> Result<()> {
-        let (speaks, nodes, fits): (Vec<Speaks>, Vec<NodeNumber>, bool) = {
+    /// If it is an MPI program: from now on its ranks are served, on all nodes.
+    fn serve_ranks(self: &Arc<Self>) -> Result<()> {
+        let (speaks, nodes, fits) = {
             let mut state = self.lock();
             // Those of an earlier start are served no more.
             (state.ranks, state.broken) = (None, None);
-            let speaks = state.of.iter().map(|template| speaks[*template]).collect();
-            let nodes = (0..state.plan.len()).map(|member| state.plan.node(member)).collect();
+            let here = state.yard.as_ref().map(|yard| yard.speaks(self.pmi)).unwrap_or_default();
+            let speaks = |member: usize| match state.sites.on(state.plan.node(member)) {
+                Some(site) => site.speaks.get(state.of[member]).copied().unwrap_or_default(),
+                None => here.get(state.of[member]).copied().unwrap_or_default(),
+            };
+            let members = 0..state.plan.len();
+            let speaks: Vec<Speaks> = members.clone().map(speaks).collect();
+            let nodes: Vec<NodeNumber> = members.map(|member| state.plan.node(member)).collect();
             (speaks, nodes, state.plan.starts_each_once_and_at_once())
         };
         if !fits && speaks.iter().any(|speaks| speaks.anything()) {
-            let why = "is an MPI program: its ranks begin all at once and none begins again, so neither `at_once` nor `restart` \
-                       can be served (`pmi(Pmi::None)` if they are no ranks)";
+            let why = "is an MPI program: its ranks begin all at once and none begins again, so neither `at_once` nor \
+                       `restart` can be served (`pmi(Pmi::None)` if they are no ranks)";
             return Err(self.refused(why));
         }
-        let ranks = Ranks::open(self, &speaks, &nodes)?;
+        let sites = self.lock().sites.clone();
+        let ranks = Ranks::open(self, &sites, &speaks, &nodes)?;
         self.lock().ranks = ranks;
         Ok(())
     }
@@ -196,11 +250,11 @@ impl Inner {
             let part = launches[at..end].to_vec();
             at = end;
             let effects = match &failed {
-                None => self.launch(&part).unwrap_or_else(|error| {
-                    let effects = self.not_started(&part, &error);
-                    failed = Some(error);
+                None => {
+                    let mut effects = Vec::new();
+                    failed = self.launch(&part, &mut effects).err();
                     effects
-                }),
+                }
                 // Those behind one that failed.
                 Some(error) => self.not_started(&part, error),
             };
@@ -222,8 +276,7 @@ impl Inner {
                 Effect::Launch { member, attempt } => launches.push((member, attempt)),
                 Effect::Tell(event) => self.tell(event),
                 Effect::Signal { member, signal } => {
-                    let yard = self.lock().yard.clone();
-                    if let Some(Err(error)) = yard.map(|yard| yard.signal(member, signal)) {
+                    if let Err(error) = self.signal(member, signal) {
                         failed.get_or_insert(error);
                     }
                 }
@@ -232,25 +285,67 @@ impl Inner {
         failed
     }
 
-    fn launch(self: &Arc<Self>, part: &[(usize, u32)]) -> Result<Vec<Effect>> {
-        let (yard, of, mut outfits) = {
-            let mut state = self.lock();
-            let take = |ranks: &mut Ranks| part.iter().map(|(member, _)| (*member, ranks.take(*member))).collect();
-            let outfits: HashMap<usize, Outfit> = state.ranks.as_mut().map(take).unwrap_or_default();
-            (state.yard.clone(), part.iter().map(|(member, _)| state.of[*member]).collect::<Vec<_>>(), outfits)
+    fn signal(&self, member: usize, signal: Signal) -> Result<()> {
+        let (node, yard, sites) = {
+            let state = self.lock();
+            (state.plan.node(member), state.yard.clone(), state.sites.clone())
         };
-        let yard = yard.ok_or_else(|| self.refused("was not prepared"))?;
-        let starts = part.iter().zip(of).map(|((member, attempt), wish)| {
-            let key = self.conductor.key(self, *member, *attempt);
-            let (env, descriptors) = outfits.remove(member).unwrap_or_default();
-            Start { member: *member, wish, key, env, descriptors }
+        match sites.on(node) {
+            Some(site) => site.signal(member, signal),
+            None => yard.map_or(Ok(()), |yard| yard.signal(member, signal)),
+        }
+    }
+
+    /// Launches these, node by node.
+    fn launch(self: &Arc<Self>, part: &[(usize, u32)], effects: &mut Vec<Effect>) -> Result<()> {
+        let mut left = part.to_vec();
+        let mut failed = None;
+        while let Some((first, _)) = left.first() {
+            let node = self.lock().plan.node(*first);
+            let there = |(member, _): &(usize, u32)| self.lock().plan.node(*member) == node;
+            let (these, others): (Vec<_>, Vec<_>) = left.iter().copied().partition(there);
+            left = others;
+            let started = match &failed {
+                None if node == self.here() => self.launch_here(&these),
+                None => self.launch_there(&these, node),
+                Some(_) => Err(self.refused("is given up")),
+            };
+            match started {
+                Ok(pids) => {
+                    let mut state = self.lock();
+                    for ((member, attempt), pid) in these.iter().zip(pids) {
+                        effects.extend(state.plan.started(*member, *attempt, pid, now()));
+                    }
+                }
+                Err(error) => {
+                    effects.extend(self.not_started(&these, failed.as_ref().unwrap_or(&error)));
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn launch_here(self: &Arc<Self>, part: &[(usize, u32)]) -> Result<Vec<u32>> {
+        let yard = self.lock().yard.clone().ok_or_else(|| self.refused("was not prepared"))?;
+        let starts = part.iter().map(|&(member, attempt)| {
+            let key = self.conductor.key(self, member, attempt);
+            let (wish, seat) = self.lock().order(member);
+            let (env, descriptors) = self.lock().ranks.as_mut().map(|ranks| ranks.take(member)).unwrap_or_default();
+            Start { member, attempt, wish, key, seat, env, descriptors }
         });
         let starts: Vec<Start> = starts.collect();
         let started = yard.start(&starts, &self.conductor.ends);
-        let pids = started.inspect_err(|_| starts.iter().for_each(|start| self.conductor.forget(start.key)))?;
-        let mut state = self.lock();
-        let begun = part.iter().zip(pids).map(|((member, attempt), pid)| (*member, *attempt, pid));
-        Ok(begun.flat_map(|(member, attempt, pid)| state.plan.started(member, attempt, pid, now())).collect())
+        started.inspect_err(|_| starts.iter().for_each(|start| self.conductor.forget(start.key)))
+    }
+
+    fn launch_there(&self, part: &[(usize, u32)], node: NodeNumber) -> Result<Vec<u32>> {
+        let site = self.lock().sites.on(node).ok_or_else(|| self.refused("was not prepared"))?;
+        let start = |&(member, attempt): &(usize, u32)| {
+            let (wish, seat) = self.lock().order(member);
+            FarStart { member: member as u32, attempt, wish: wish as u32, seat, env: Vec::new() }
+        };
+        site.start(&part.iter().map(start).collect::<Vec<_>>())
     }
 
     fn not_started(&self, part: &[(usize, u32)], error: &Error) -> Vec<Effect> {
@@ -275,6 +370,40 @@ impl Inner {
         }
     }
 
+    /// A node is lost.
+    pub(super) fn lost(self: &Arc<Self>, node: NodeNumber, why: &str) {
+        if let Err(error) = self.decide(|plan, now| plan.lost(node, why, now)) {
+            tracing::error!(group = self.name, node, %error, "after a node of a group was lost");
+        }
+        if self.lock().ranks.is_some() {
+            self.break_up(None, format!("node {node} with some of its ranks is lost: {why}"));
+        }
+    }
+
+    /// Our end of a pipe of a process on this node.
+    pub(super) fn take_stream(&self, member: usize, which: usize) -> Option<OwnedFd> {
+        let state = self.lock();
+        let (yard, attempt) = (state.yard.clone()?, state.plan.attempt(member));
+        drop(state);
+        yard.take_stream(member, attempt, which)
+    }
+
+    /// The way to a pipe of a process on another node.
+    pub(super) fn far_stream(&self, member: usize, which: usize) -> Option<(Arc<FarSite>, StreamId)> {
+        let state = self.lock();
+        let site = state.sites.on(state.plan.node(member))?;
+        Some((site, (member as u32, state.plan.attempt(member), which as u8)))
+    }
+
+    /// Kills what is left, for good.
+    pub(super) fn clear(&self) {
+        let mut state = self.lock();
+        let (yard, sites) = (state.yard.take(), std::mem::take(&mut state.sites));
+        drop(state);
+        yard.iter().for_each(|yard| yard.clear());
+        sites.clear();
+    }
+
     /// Does what is due, and says when something is again.
     pub(super) fn mind(self: &Arc<Self>) -> Option<Instant> {
         let due = self.lock().plan.deadline().is_some_and(|due| due <= now());
@@ -288,6 +417,10 @@ impl Inner {
     pub(super) fn wait(&self, deadline: Deadline) -> Result<Vec<Exit>> {
         let over = |state: &State| state.plan.state() != GroupState::Running;
         let state = self.wait_until(deadline, over)?;
+        let yard = state.yard.clone();
+        drop(state);
+        yard.iter().for_each(|yard| yard.flush());
+        let state = self.lock();
         Ok((0..state.plan.len()).filter_map(|member| state.plan.exit(member)).collect())
     }
 
@@ -349,16 +482,10 @@ impl Inner {
     pub(super) fn closed(&self) -> Error {
         Error::new(ErrorKind::Closed, format!("{} is closed", self.who()))
     }
-
-    /// The node on which a process is started that says none.
-    pub(super) fn default_node(&self) -> NodeNumber {
-        self.here()
-    }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        state.yard.iter().for_each(|yard| yard.clear());
+        self.clear();
     }
 }

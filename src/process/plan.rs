@@ -106,8 +106,12 @@ impl Plan {
     }
 
     pub(super) fn add(&mut self, node: NodeNumber) {
-        let (phase, push, exit) = (Phase::Idle, None, None);
-        self.members.push(Member { phase, node, pid: 0, attempt: 0, failed: 0, push, exit });
+        self.members.push(Member { node, ..Member::new() });
+    }
+
+    /// Before it is started.
+    pub(super) fn place(&mut self, member: usize, node: NodeNumber) {
+        self.members[member].node = node;
     }
 
     pub(super) fn state(&self) -> GroupState {
@@ -359,7 +363,6 @@ impl Plan {
     }
 
     /// All members on a node that is lost.
-    #[expect(dead_code, reason = "for processes on other nodes, which come next")]
     pub(super) fn lost(&mut self, node: NodeNumber, why: &str, now: Instant) -> Vec<Effect> {
         let there: Vec<_> = (0..self.len()).filter(|member| self.node(*member) == node).collect();
         let mut effects = Vec::new();

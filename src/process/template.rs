@@ -10,6 +10,7 @@ use super::{Process, ProcessGroup};
 use crate::channel;
 use crate::channel::Load;
 use crate::error::{Error, Result};
+use crate::policy::Policy;
 use crate::runtime::NodeId;
 use crate::task::{self, Captures, Outcome, thunk};
 use crate::wire;
@@ -73,7 +74,6 @@ pub(super) struct Wish {
     /// Standard input, output and error.
     pub(super) stdio: [Lead; 3],
     pub(super) labelled: bool,
-    pub(super) cpus: Vec<usize>,
 }
 
 /// What a process is to be. Made by [`Process::program`] or [`Process::function`], completed by the methods here, and
@@ -94,7 +94,7 @@ pub(super) struct Wish {
 #[must_use = "a template does nothing until it is started or added to a group"]
 pub struct Template {
     pub(super) wish: std::result::Result<Wish, String>,
-    pub(super) node: Option<NodeId>,
+    pub(super) policy: Policy,
     /// What the argument of a function holds handles of.
     #[expect(dead_code, reason = "it is held, not read")]
     load: Arc<Load>,
@@ -130,9 +130,8 @@ impl Template {
 
     fn new(job: std::result::Result<Job, String>, load: Load) -> Template {
         let stdio = [Lead::Inherit, Lead::Inherit, Lead::Inherit];
-        let (env, cpus) = (Vec::new(), Vec::new());
-        let wish = job.map(|job| Wish { job, env, bare: false, cwd: None, stdio, labelled: false, cpus });
-        Template { wish, node: None, load: Arc::new(load) }
+        let wish = job.map(|job| Wish { job, env: Vec::new(), bare: false, cwd: None, stdio, labelled: false });
+        Template { wish, policy: Policy::new(), load: Arc::new(load) }
     }
 
     fn with(mut self, change: impl FnOnce(&mut Wish)) -> Template {
@@ -191,10 +190,16 @@ impl Template {
         self.with(|wish| wish.labelled = true)
     }
 
-    /// The node it runs on.
-    pub fn node(mut self, node: NodeId) -> Template {
-        self.node = Some(node);
+    /// Where it runs, and with which cpus and GPUs. What this leaves open the policy of its group decides, then the
+    /// innermost [`Policy::scope`] in which it is added, then the default: on all nodes in turn.
+    pub fn policy(mut self, policy: Policy) -> Template {
+        self.policy = policy.over(&self.policy);
         self
+    }
+
+    /// The node it runs on: short for a policy.
+    pub fn node(self, node: NodeId) -> Template {
+        self.policy(Policy::new().node(node))
     }
 
     /// Starts one such process.

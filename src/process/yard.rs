@@ -15,8 +15,10 @@ use crossbeam::channel::Sender;
 
 use super::entry::{self, Argument, Told};
 use super::exit::Signal;
+use super::labels::Labels;
 use super::template::{Job, Lead, Wish};
 use crate::error::{Error, ErrorKind, Result};
+use crate::policy::Seat;
 use crate::mm::{Block, Memory, MemoryConfig};
 use crate::pmi::{Pmi, Speaks, choose};
 use crate::runtime;
@@ -35,8 +37,7 @@ const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
 /// Whose agent starts them.
 pub(super) enum Home {
     Own(Arc<Core>),
-    #[expect(dead_code, reason = "for processes on other nodes, which come next")]
-    Guest(Arc<Venue>),
+        Guest(Arc<Venue>),
 }
 
 impl Home {
@@ -95,10 +96,13 @@ enum Prepared {
 /// One process to start.
 pub(super) struct Start {
     pub(super) member: usize,
+    pub(super) attempt: u32,
     /// Which of the wishes.
     pub(super) wish: usize,
     /// What its end is told under.
     pub(super) key: u64,
+    /// Its cpus and GPUs.
+    pub(super) seat: Option<Seat>,
     /// Variables and descriptors that it alone gets.
     pub(super) env: Vec<(OsString, OsString)>,
     pub(super) descriptors: Vec<(Arc<OwnedFd>, i32)>,
@@ -107,21 +111,26 @@ pub(super) struct Start {
 /// A process that was started, and our ends of its pipes.
 struct Berth {
     born: Born,
+    attempt: u32,
     streams: [Option<OwnedFd>; 3],
 }
 
 /// The processes of a group on one node.
 pub(super) struct Yard {
     home: Home,
-    ready: Vec<Ready>,
+    /// By number of the wish: those of this node.
+    ready: Vec<Option<Ready>>,
+    /// Puts names before lines, where a wish says so.
+    labels: Labels,
     berths: Mutex<HashMap<usize, Berth>>,
 }
 
 impl Yard {
     /// Checks everything. Starts nothing.
-    pub(super) fn new(home: Home, wishes: &[Wish]) -> Result<Yard> {
-        let ready = wishes.iter().map(|wish| prepare(&home, wish)).collect::<Result<_>>()?;
-        Ok(Yard { home, ready, berths: Mutex::default() })
+    pub(super) fn new(home: Home, name: &str, wishes: &[Option<Wish>]) -> Result<Yard> {
+        let prepare = |wish: &Option<Wish>| wish.as_ref().map(|wish| prepare(&home, wish)).transpose();
+        let ready = wishes.iter().map(prepare).collect::<Result<_>>()?;
+        Ok(Yard { home, ready, labels: Labels::new(name), berths: Mutex::default() })
     }
 
     /// What processes of each wish are given, to be ranks of an MPI program.
@@ -137,7 +146,7 @@ impl Yard {
             Prepared::Function { .. } if pmi == Pmi::Auto => Speaks::default(),
             Prepared::Function { .. } => choose(pmi, Path::new(""), OsStr::new("")),
         };
-        self.ready.iter().map(of).collect()
+        self.ready.iter().map(|ready| ready.as_ref().map(of).unwrap_or_default()).collect()
     }
 
     /// Starts these, all or none, and says which processes they are.
@@ -151,15 +160,18 @@ impl Yard {
         let born = self.home.spawn(orders).map_err(|error| self.here(error))?;
         let mut berths = self.lock();
         let pids = born.iter().map(|born| born.pid).collect();
-        for ((start, born), streams) in starts.iter().zip(born).zip(streams) {
-            berths.insert(start.member, Berth { born, streams });
+        for ((start, born), mut streams) in starts.iter().zip(born).zip(streams) {
+            self.label(start, &mut streams)?;
+            berths.insert(start.member, Berth { born, attempt: start.attempt, streams });
         }
         Ok(pids)
     }
 
     fn order(&self, start: &Start, ended: &Sender<ChildEnd>) -> Result<(Order, [Option<OwnedFd>; 3])> {
-        let ready = &self.ready[start.wish];
+        let none = || Error::new(ErrorKind::InvalidArgument, "a process that was not prepared for this node");
+        let ready = self.ready.get(start.wish).and_then(Option::as_ref).ok_or_else(none)?;
         let mut setting = ready.setting.clone();
+        start.seat.iter().for_each(|seat| setting.take_seat(seat));
         setting.env.extend(start.env.iter().cloned());
         setting.descriptors.extend(start.descriptors.iter().cloned());
         let streams = self.open(ready, &mut setting)?;
@@ -194,6 +206,22 @@ impl Yard {
         Ok(ours)
     }
 
+    /// Gives away our ends of those pipes that only bring lines to be labelled.
+    fn label(&self, start: &Start, streams: &mut [Option<OwnedFd>; 3]) -> Result<()> {
+        let Some(ready) = self.ready[start.wish].as_ref().filter(|ready| ready.labelled) else { return Ok(()) };
+        for at in [1, 2].into_iter().filter(|at| ready.stdio[*at] == Lead::Inherit) {
+            if let Some(pipe) = streams[at].take() {
+                self.labels.add(start.member, at, pipe).map_err(|error| self.here(pipes(error)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until all lines that were written have been labelled, of processes that have ended.
+    pub(super) fn flush(&self) {
+        self.labels.flush();
+    }
+
     /// An error of this node.
     fn here(&self, error: Error) -> Error {
         Error::new(error.kind(), format!("on {}: {error}", self.home.name()))
@@ -213,9 +241,9 @@ impl Yard {
         })
     }
 
-    /// Our end of a pipe, once.
-    pub(super) fn take_stream(&self, member: usize, which: usize) -> Option<OwnedFd> {
-        self.lock().get_mut(&member)?.streams[which].take()
+    /// Our end of a pipe of a process as it was started that time, once.
+    pub(super) fn take_stream(&self, member: usize, attempt: u32, which: usize) -> Option<OwnedFd> {
+        self.lock().get_mut(&member).filter(|berth| berth.attempt == attempt)?.streams.get_mut(which)?.take()
     }
 
     /// Kills all that were started and forgets them.
@@ -252,7 +280,6 @@ fn prepare(home: &Home, wish: &Wish) -> Result<Ready> {
     let mut setting = Setting {
         env: wish.env.clone(),
         bare: wish.bare,
-        cpus: wish.cpus.clone(),
         leads_group: true,
         ..Setting::default()
     };

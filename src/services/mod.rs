@@ -20,6 +20,6 @@ pub(crate) use far::{
     Travels, Watch, WatchedQueue, Why, deadline_of, lost_to, patience_of, tell_end, well_or_own,
 };
 pub(crate) use host::{DictCall, DictHome, Guest, Host, Loss, Reservist, Seat, Venue, describe, finish, seat_dict};
-pub(crate) use mpi::{Alone, Billet, Mpi, Plan as MpiPlan, Served};
+pub(crate) use mpi::{Alone, Billet, Exchange, Far, Mpi, Plan as MpiPlan, Served};
 pub(crate) use spawn::{Born, Order, Setting, Work, read_argument};
 pub(crate) use threads::Threads;

@@ -15,6 +15,7 @@ pub(crate) mod launch;
 pub(crate) mod machine;
 pub(crate) mod net;
 pub(crate) mod overflow;
+pub(crate) mod pipe;
 mod pmix;
 pub(crate) mod pmix_helper;
 pub(crate) mod pmix_office;

@@ -63,6 +63,11 @@ impl Office {
 }
 
 impl Office {
+    /// Where its files are, for as long as it lives.
+    pub(crate) fn folder(&self) -> String {
+        self.folder.to_string_lossy().into_owned()
+    }
+
     /// Its process id.
     pub(crate) fn id(&self) -> u32 {
         self.process.id()

@@ -188,6 +188,11 @@ impl Venue {
         });
     }
 
+    /// The way to all nodes.
+    pub(crate) fn mesh(&self) -> &Mesh {
+        &self.mesh
+    }
+
     /// The number of this node.
     pub(crate) fn node(&self) -> NodeNumber {
         self.mesh.me()

@@ -16,6 +16,7 @@ pub(super) struct Desk {
     pub(super) team: Team,
     pub(super) place: u32,
     pub(super) hosts: Vec<String>,
+    pub(super) crowded: bool,
     pub(super) speaks: Speaks,
     pub(super) share: Share,
     pub(super) exchange: Arc<dyn Exchange>,
@@ -36,10 +37,10 @@ pub(super) struct Fence {
 
 impl Desk {
     pub(super) fn new(plan: Plan) -> Desk {
-        let Plan { team, place, hosts, speaks, exchange, ends, key } = plan;
+        let Plan { team, place, hosts, crowded, speaks, exchange, ends, key } = plan;
         let share = Share::new(team.clone(), place);
         let (lines, fences) = (HashMap::new(), HashMap::new());
-        Desk { team, place, hosts, speaks, share, exchange, lines, ends, key, over: false, fences }
+        Desk { team, place, hosts, crowded, speaks, share, exchange, lines, ends, key, over: false, fences }
     }
 
     /// What its ranks here are started with, but for their descriptors.

@@ -4,7 +4,7 @@
 //! All that is here waits, and so is called on threads of their own. The home's half is `services/host/meetings.rs`.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::super::far::words::MPI;
 use super::super::far::{self, FarError};
@@ -42,6 +42,14 @@ pub(crate) trait Exchange: Send + Sync {
 /// A team on one node, and a book of its own.
 #[derive(Default)]
 pub(crate) struct Alone(Mutex<HashMap<String, String>>);
+
+impl Alone {
+    /// That of this process: teams find each other's names.
+    pub(crate) fn here() -> Arc<Alone> {
+        static HERE: OnceLock<Arc<Alone>> = OnceLock::new();
+        HERE.get_or_init(Arc::default).clone()
+    }
+}
 
 /// Keeps a book.
 pub(in crate::services) fn look_up(
@@ -89,7 +97,6 @@ impl Exchange for Alone {
 }
 
 /// A team on several nodes of a job.
-#[allow(dead_code, reason = "groups on several nodes use it, which come next")]
 pub(crate) struct Far {
     mesh: Mesh,
     /// Where its nodes meet.
@@ -101,13 +108,11 @@ pub(crate) struct Far {
     nodes: Vec<NodeNumber>,
 }
 
-#[allow(dead_code, reason = "as above")]
 impl Far {
     /// The way of the node at `place`. `nodes` are those of the team, by place.
     pub(crate) fn new(
         mesh: Mesh,
-        home: NodeNumber,
-        leader: NodeNumber,
+        [home, leader]: [NodeNumber; 2],
         team: String,
         place: u32,
         nodes: Vec<NodeNumber>,

@@ -20,7 +20,7 @@ use std::thread;
 use crossbeam::channel::{Sender, bounded, unbounded};
 
 pub(in crate::services) use self::exchange::look_up;
-pub(crate) use self::exchange::{Alone, Exchange};
+pub(crate) use self::exchange::{Alone, Exchange, Far};
 use self::shell::{Order, Shell};
 use super::ServiceError;
 use crate::pmi::{Ending, Speaks, Team};
@@ -34,6 +34,8 @@ pub(crate) struct Plan {
     pub(crate) place: u32,
     /// The names of the team's nodes, all different, by place.
     pub(crate) hosts: Vec<String>,
+    /// Whether several of its nodes are one machine.
+    pub(crate) crowded: bool,
     /// What its ranks speak.
     pub(crate) speaks: Speaks,
     /// The way to the other nodes.

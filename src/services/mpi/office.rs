@@ -21,6 +21,11 @@ impl Office {
         Ok(Office { line: Line::new(epoll, socket, key)?, come: Vec::new(), process })
     }
 
+    /// Where its files are.
+    pub(super) fn folder(&self) -> String {
+        self.process.folder()
+    }
+
     pub(super) fn order(&mut self, epoll: &Epoll, order: &Order) {
         self.line.write(epoll, &frame(order));
     }

@@ -180,6 +180,9 @@ impl Shell {
         let goes_without = self.teams.get(name).is_some_and(|desk| desk.speaks.without_pmix);
         let answer = match environments {
             Ok(all) => {
+                let more =
+                    if self.teams.get(name).is_some_and(|desk| desk.crowded) { self.own_shm() } else { Vec::new() };
+                let all = all.into_iter().map(|own| [more.clone(), own].concat());
                 billets.iter_mut().zip(all).for_each(|(billet, more)| add(billet, more));
                 Ok(billets)
             }
@@ -195,6 +198,13 @@ impl Shell {
         }
         // Who does not wait any more has gone.
         let _ = reply.send(answer);
+    }
+
+    /// Open MPI's shared memory is named by machine, team and number on the node: equal on nodes that are one machine.
+    fn own_shm(&self) -> Vec<(String, String)> {
+        let folder = self.office.as_ref().map(Office::folder).unwrap_or_default();
+        let variable = |part: &str| (format!("OMPI_MCA_btl_{part}_backing_directory"), folder.clone());
+        vec![variable("vader"), variable("sm")]
     }
 
     fn close(&mut self, name: &str) {
