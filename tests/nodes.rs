@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use dragon::{ErrorKind, Event, Queue, Runtime};
+use dragon::{DDict, ErrorKind, Event, Queue, Runtime};
 
 const LONG: Duration = Duration::from_secs(90);
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/nodes.sh");
@@ -150,6 +150,7 @@ fn a_rank_of_a_job() {
     match &part[..] {
         "stream" => stream(&dragon, false),
         "stream without one" => stream(&dragon, true),
+        "count up" => count_up(&dragon),
         other => panic!("there is no part {other}"),
     }
     match dragon.finalize() {
@@ -302,4 +303,88 @@ fn a_frozen_node_that_wakes_after_it_was_given_up_is_told_so() {
     bed.hear(1, "NodeLost");
     bed.ends_well([0, 2]);
     bed.end_of(1);
+}
+
+/// Every rank counts up keys of its own in a dictionary with replicas, says so after each round of which all was put, and goes
+/// on for a while after a node was lost. In the end rank 0 says what it finds.
+fn count_up(dragon: &Runtime) {
+    const KEYS: u64 = 16;
+    let dict = match dragon.rank() {
+        0 => DDict::<u64, Vec<u64>>::builder().memory_per_node(16 << 20).replicas(1).name("counts").build().unwrap(),
+        _ => {
+            Queue::<()>::open_timeout("made", LONG).unwrap();
+            DDict::open("counts").unwrap()
+        }
+    };
+    let _made = (dragon.rank() == 0).then(|| Queue::<()>::builder().name("made").build().unwrap());
+    let (events, begun) = (dragon.events(), Instant::now());
+    let (mut last, mut since_loss, mut refused) = ([0; KEYS as usize], 0, 0);
+    for n in 1.. {
+        let mut all = true;
+        for key in 0..KEYS {
+            let mine = 100 * dragon.rank() as u64 + key;
+            match dict.put(&mine, &vec![n; 64]) {
+                Ok(()) => last[key as usize] = n,
+                Err(error) => {
+                    assert!(error.is_lost(), "{error}");
+                    (all, refused) = (false, refused + 1);
+                }
+            }
+            match dict.get(&mine) {
+                Ok(got) => {
+                    assert!(got.iter().all(|word| *word == got[0]), "torn: {got:?}");
+                    assert!(got[0] >= last[key as usize], "{} after {}", got[0], last[key as usize]);
+                }
+                Err(error) => assert!(error.is_lost() || last[key as usize] == 0, "{error}"),
+            }
+        }
+        if all {
+            println!("counted {n}");
+        }
+        if let Some(Event::NodeLost { node, .. }) = events.try_next() {
+            println!("NodeLost {node}");
+            since_loss = since_loss.max(1);
+        }
+        since_loss += u64::from(since_loss > 0);
+        if since_loss > 60 {
+            break;
+        }
+        assert!(begun.elapsed() < LONG, "no node is lost");
+    }
+    println!("refused {refused}");
+    for rank in (0..dragon.size() as u64).filter(|_| dragon.rank() == 0) {
+        let found = (0..KEYS).map(|key| dict.get(&(100 * rank + key)).unwrap()[0]).min();
+        println!("found {rank} {}", found.unwrap());
+    }
+}
+
+/// What a rank has put at least, and rank 0 must have found.
+fn nothing_is_lost(bed: &mut Bed, rank: usize) {
+    bed.heard.extend(bed.said.try_iter());
+    let number = |line: &String, before: &str| line.strip_prefix(before)?.parse::<u64>().ok();
+    let counted =
+        bed.heard.iter().filter(|(who, _)| *who == rank).filter_map(|(_, line)| number(line, "counted ")).max();
+    let found = bed.heard.iter().find_map(|(_, line)| number(line, &format!("found {rank} ")));
+    assert!(counted.is_some() && found >= counted, "counted {counted:?}, found {found:?}: {:#?}", bed.heard);
+}
+
+#[test]
+fn a_dictionary_with_replicas_outlives_a_node_that_crashes() {
+    let Some(mut bed) = Bed::start("count up", 3, true) else { return };
+    bed.hear(1, "counted 20");
+    bed.command(&["crash", "1"]);
+    bed.ends_well([0, 2]);
+    nothing_is_lost(&mut bed, 1);
+}
+
+#[test]
+fn a_dictionary_with_replicas_goes_on_without_a_node_that_is_cut_off_and_that_refuses() {
+    let Some(mut bed) = Bed::start("count up", 3, true) else { return };
+    bed.hear(2, "counted 20");
+    bed.command(&["cut", "1"]);
+    bed.ends_well([0, 2]);
+    bed.end_of(1);
+    nothing_is_lost(&mut bed, 1);
+    let refused = bed.heard.iter().filter(|(rank, line)| *rank == 1 && line.starts_with("refused "));
+    assert!(refused.into_iter().all(|(_, line)| line != "refused 0"), "{:#?}", bed.heard);
 }
