@@ -13,6 +13,8 @@ mod far_whole;
 mod handle;
 mod home;
 mod near;
+#[cfg(feature = "object-store")]
+mod objects;
 mod outside;
 mod pack;
 mod persist;
@@ -25,6 +27,8 @@ mod whole;
 
 pub use builder::DDictBuilder;
 pub use change::{Batch, Whole};
+#[cfg(feature = "object-store")]
+pub use objects::Objects;
 pub(crate) use outside::seen;
 pub use outside::{DDictSight, ManagerSight};
 pub use reference::Ref;
