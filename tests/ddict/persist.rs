@@ -86,7 +86,7 @@ fn what_is_stored_is_there_again_with_other_managers() {
     assert_eq!(unstored.persisted().unwrap_err().kind(), ErrorKind::InvalidArgument);
 }
 
-/// What is not as it was written is refused by name, whichever byte it is, and the older ones are still offered.
+/// 113. What is not as it was written is refused by name, whichever byte it is, and the older ones are still offered.
 #[test]
 fn damaged_missing_and_foreign_files_are_refused_by_name() {
     let (_turn, _dragon) = alone();
