@@ -250,7 +250,7 @@ impl From<ServiceError> for Error {
     fn from(source: ServiceError) -> Error {
         let kind = match &source {
             ServiceError::Descriptors { .. } | ServiceError::Processes { .. } => ErrorKind::ResourceLimit,
-            ServiceError::Spawn { .. } => ErrorKind::Io,
+            ServiceError::Spawn { .. } | ServiceError::Mpi { .. } => ErrorKind::Io,
             ServiceError::Program { source, .. } => of_file(source),
             ServiceError::ZeroByte { .. } => ErrorKind::InvalidArgument,
             ServiceError::Memory(memory) => memory_kind(memory),

@@ -12,6 +12,7 @@ mod far_persist;
 mod far_whole;
 mod handle;
 mod home;
+mod home_copies;
 mod near;
 #[cfg(feature = "object-store")]
 mod objects;
@@ -21,6 +22,7 @@ mod persist;
 mod place;
 mod raw;
 mod reference;
+mod replica;
 mod store;
 mod walk;
 mod whole;
@@ -148,7 +150,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     fn put_if(&self, key: &K, value: &V, expect: Expect, kept: bool) -> Result<Wrote> {
         with_key::<K, C, _>(key, |bytes| {
             let key = self.body.table().key(bytes);
-            if let Some(to) = self.away(&key) {
+            if let Some(to) = self.away_to_write(&key) {
                 return self.far_put_value(to, &key, value, expect, kept);
             }
             match <C as Codec<V>>::length(value) {

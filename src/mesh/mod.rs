@@ -118,7 +118,7 @@ impl Mesh {
         }
     }
 
-    /// Calls another node and does not wait: the answer, or why there is none, comes as a message into a channel of this node,
+    /// Calls a node, this one included, and does not wait: the answer, or why there is none, comes as a message into a channel of this node,
     /// behind a [`ReplyHead`] with this tag. The channel must have room for it. `parts` are the call, one behind the other.
     pub(crate) fn ask(
         &self,

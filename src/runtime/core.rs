@@ -5,6 +5,7 @@ use std::thread;
 
 use once_cell::sync::OnceCell;
 
+use super::duty::Duty;
 use super::events::{Event, Events, Subscribers};
 use super::lingering::Lingering;
 use super::place::Place;
@@ -265,7 +266,12 @@ impl Core {
             return Ok(());
         }
         let Some(mesh) = self.mesh()? else { return Ok(()) };
-        let lost = services::finish(mesh, self.place.rank).map_err(|error| self.unfinished(error))?;
+        let finish = |duty| services::finish(mesh, self.place.rank, duty);
+        // Who holds the last of a core that is being dropped has no runtime to give to a task.
+        let is_held = world().upgrade().is_some_and(|core| std::ptr::eq(&*core, self));
+        let met = if is_held { Duty::during(&self.memory, finish) } else { Some(finish(None)) };
+        let panicked = || Error::new(ErrorKind::Io, "the thread that meets the other ranks panicked");
+        let lost = met.ok_or_else(panicked)?.map_err(|error| self.unfinished(error))?;
         if let Some(chartered) = &self.place.charter {
             chartered.leave(self.place.rank);
         }

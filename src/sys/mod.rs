@@ -6,6 +6,7 @@
 pub(crate) mod affinity;
 pub(crate) mod birth;
 pub(crate) mod cgroup;
+pub(crate) mod elf;
 pub(crate) mod epoll;
 pub(crate) mod futex;
 pub(crate) mod identity;
@@ -16,6 +17,9 @@ pub(crate) mod net;
 pub(crate) mod overflow;
 mod pmix;
 pub(crate) mod pmix_helper;
+pub(crate) mod pmix_office;
+mod pmix_server;
+pub(crate) mod pmix_words;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod rendezvous;

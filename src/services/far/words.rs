@@ -27,6 +27,9 @@ pub(in crate::services) const MACHINE: Service = 30;
 /// Sessions: what a process of another node has running here.
 pub(in crate::services) const SESSION: Service = 10;
 
+/// Where nodes of MPI teams meet, and at the leader's the names that MPI programs publish.
+pub(in crate::services) const MPI: Service = 40;
+
 /// Why the other node refused: the status of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]

@@ -7,8 +7,10 @@ mod dicts;
 mod guests;
 mod latches;
 mod machine;
+mod meetings;
 mod names;
 mod queues;
+mod roster;
 mod sessions;
 mod sync;
 mod world;
@@ -20,14 +22,18 @@ pub(crate) use self::dicts::{DictCall, DictHome, seat as seat_dict};
 use self::guests::Guests;
 use self::machine::Description;
 pub(crate) use self::machine::describe;
+pub(super) use self::meetings::MeetingCall;
+use self::meetings::Meetings;
 use self::names::Registry;
 use self::queues::Queues;
+pub(crate) use self::roster::Reservist;
+use self::roster::Roster;
 use self::sessions::Sessions;
 pub(crate) use self::sessions::{Guest, Venue};
 use self::world::World;
 pub(crate) use self::world::{Loss, finish};
 use super::agent::Agent;
-use super::far::words::{DICT, GUEST, MACHINE, NAMES, QUEUE, SESSION, SYNC, WORLD, Why};
+use super::far::words::{DICT, GUEST, MACHINE, MPI, NAMES, QUEUE, SESSION, SYNC, WORLD, Why};
 use super::threads::Threads;
 use crate::id::NodeNumber;
 use crate::mesh::{Answer, Hub, Mesh, Request, Server};
@@ -78,7 +84,9 @@ struct Inner {
     names: Registry,
     guests: Guests,
     sessions: Arc<Sessions>,
+    meetings: Meetings,
     machine: Description,
+    roster: Arc<Roster>,
 }
 
 /// The server of a node's hub.
@@ -96,7 +104,8 @@ impl Host {
         let world = World::new(&seat, Box::new(tell));
         let (queues, names) = (Queues::new(memory.clone()), Registry::default());
         let guests = Guests::new(memory.clone());
-        let sessions = Sessions::new(memory.clone());
+        let roster = Roster::new();
+        let sessions = Sessions::new(memory.clone(), roster.clone());
         let inner = Inner {
             hub: hub.clone(),
             memory: memory.clone(),
@@ -108,7 +117,9 @@ impl Host {
             names,
             guests,
             sessions,
+            meetings: Meetings::default(),
             machine: Description::default(),
+            roster,
         };
         let host = Host(Arc::new(inner));
         hub.set_server(Arc::new(host.clone()));
@@ -130,6 +141,11 @@ impl Host {
     pub(crate) fn rank_is_gone(&self, rank: u32, how: &str) {
         self.0.world.rank_is_gone(&self.0, rank, how);
     }
+
+    /// And what it held has been repaired.
+    pub(crate) fn rank_is_buried(&self, rank: u32, how: &str) {
+        self.0.roster.tell(Reservist::Gone { rank, how: how.into() });
+    }
 }
 
 impl Inner {
@@ -149,6 +165,7 @@ impl Server for Host {
             GUEST => self.0.guests.serve(&self.0, &request, answer),
             MACHINE => machine::serve(&self.0, answer),
             SESSION => self.0.sessions.serve(&self.0.threads, request, answer),
+            MPI => self.0.meetings.serve(&request, answer),
             other => {
                 let (node, process) = (request.from, request.process.0);
                 tracing::error!(node, process, service = other, "a call that nobody serves");
@@ -162,6 +179,7 @@ impl Server for Host {
         self.0.guests.lost(node);
         self.0.dicts.lost(&self.0, node);
         self.0.sessions.lost(node);
+        self.0.meetings.lost(node);
         self.0.world.node_is_gone(&self.0, node, why);
     }
 }
