@@ -47,7 +47,9 @@ fn main() -> Result<()> {
     state.batch(|batch| (0..options.walkers).try_for_each(|n| batch.put(&n, &(0.0, 7919 * n + 1))))?;
     let pool = Pool::new(options.workers)?;
     let (mut length, mut back) = (64.0, 0);
+    let bar = indicatif::ProgressBar::new(options.steps.into());
     while state.checkpoint_id() < options.steps {
+        bar.set_position(state.checkpoint_id().into());
         state.checkpoint();
         let accepted = pool.map_with(&(state.clone(), length), step, 0..options.walkers)?;
         if accepted.iter().filter(|accepted| **accepted).count() < accepted.len() / 4 {
@@ -56,6 +58,7 @@ fn main() -> Result<()> {
             (length, back) = (length / 2.0, back + 1);
         }
     }
+    bar.finish_and_clear();
     let squares = state.map_reduce(|_, (at, _)| at * at, |a, b| a + b)?.unwrap_or(0.0);
     println!("{} checkpoints, {back} times rolled back, step length {length}", state.checkpoint_id());
     println!("mean square of {} walkers: {:.2}", options.walkers, squares / options.walkers as f64);

@@ -60,6 +60,8 @@ mod select;
 mod shared;
 pub mod sync;
 
+#[cfg(feature = "object-store")]
+pub use ddict::Objects;
 pub use ddict::{Batch, DDict, DDictBuilder, DDictStats, Entries, ManagerStats, Persist, Posix, Ref, Store, Whole};
 pub use error::{Error, ErrorKind, Result};
 pub use mm::{Backing, HugePages};

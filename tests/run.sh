@@ -154,6 +154,8 @@ suite tests cargo test
 # Optimised, what races in many processes; the unit tests have run, and take minutes to optimise.
 suite tests-release cargo test --release --test channel --test kill --test leaks --test linear --test memory --test pool
 crash
+# What needs a crate that is not there by default.
+suite objects cargo test --features object-store --test ddict_objects
 # Modules called `model` run under the model checker; those inside `tests` compare with a model by plain code.
 suite model cargo test --release --lib --features shuttle -- model:: --skip tests::
 thread_sanitizer

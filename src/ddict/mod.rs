@@ -14,6 +14,8 @@ mod handle;
 mod home;
 mod home_copies;
 mod near;
+#[cfg(feature = "object-store")]
+mod objects;
 mod outside;
 mod pack;
 mod persist;
@@ -27,6 +29,8 @@ mod whole;
 
 pub use builder::DDictBuilder;
 pub use change::{Batch, Whole};
+#[cfg(feature = "object-store")]
+pub use objects::Objects;
 pub(crate) use outside::seen;
 pub use outside::{DDictSight, ManagerSight};
 pub use reference::Ref;

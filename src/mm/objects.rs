@@ -58,7 +58,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 12] = [
+    const ALL: [Kind; 13] = [
         Kind::Channel,
         Kind::MemoryPool,
         Kind::PoolBoard,
@@ -71,6 +71,7 @@ impl Kind {
         Kind::Value,
         Kind::Array,
         Kind::Chain,
+        Kind::Dict,
     ];
 
     fn of(number: u32) -> Option<Kind> {

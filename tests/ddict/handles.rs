@@ -78,6 +78,7 @@ fn what_is_in_a_queue_or_a_dictionary_lives() {
     wait_for(&dragon, before);
 }
 
+/// 114.
 #[test]
 fn settings_that_make_no_sense_are_refused() {
     let (_turn, _dragon) = alone();

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use dragon::{DDict, ErrorKind, Persist, Pool};
 
-use super::alone;
+use super::{LONG, alone};
 
 type Dict = DDict<u64, Vec<u8>>;
 
@@ -85,7 +86,7 @@ fn what_is_stored_is_there_again_with_other_managers() {
     assert_eq!(unstored.persisted().unwrap_err().kind(), ErrorKind::InvalidArgument);
 }
 
-/// What is not as it was written is refused by name, whichever byte it is, and the older ones are still offered.
+/// 113. What is not as it was written is refused by name, whichever byte it is, and the older ones are still offered.
 #[test]
 fn damaged_missing_and_foreign_files_are_refused_by_name() {
     let (_turn, _dragon) = alone();
@@ -159,4 +160,77 @@ fn a_store_that_refuses_is_an_error_of_who_asks() {
         DDict::builder().name("queues").persist(Persist::posix(folder.path().join("q"))).build().unwrap();
     queues.put(&1, &dragon::Queue::unbounded().unwrap()).unwrap();
     assert_eq!(queues.persist().unwrap_err().kind(), ErrorKind::InvalidArgument);
+}
+
+/// A crash may leave a file that ends anywhere, and a disk one with any byte changed.
+#[test]
+fn of_a_small_checkpoint_every_byte_matters() {
+    let (_turn, _dragon) = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let dict = open(folder.path(), "small", 1, 1, None);
+    dict.put(&1, &vec![1, 2, 3]).unwrap();
+    dict.checkpoint();
+    dict.put(&2, &vec![]).unwrap();
+    dict.persist().unwrap();
+    let before = all(&dict);
+    for name in ["small-1.manifest", "small-1-0.ddict"] {
+        let path = folder.path().join(name);
+        let whole = fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let flipped: Vec<u8> = whole.iter().enumerate().map(|(n, byte)| byte ^ u8::from(n == at)).collect();
+            for bytes in [flipped.as_slice(), &whole[..at]] {
+                fs::write(&path, bytes).unwrap();
+                let error = dict.restore(1).unwrap_err();
+                assert!(error.kind() == ErrorKind::NoCheckpoint && error.to_string().contains(name), "{at}: {error}");
+                assert!(dict.persisted().unwrap().contains(&0), "the older one is still offered");
+                assert_eq!(all(&dict), before);
+            }
+        }
+        fs::write(&path, whole).unwrap();
+    }
+    dict.restore(1).unwrap();
+    assert_eq!(all(&dict), before);
+    // What a crash left half written under its first name is no checkpoint, and in nobody's way.
+    fs::write(folder.path().join("small-1-0.ddict.tmp"), "half").unwrap();
+    fs::write(folder.path().join("small-2.manifest.tmp"), "half").unwrap();
+    assert_eq!(dict.persisted().unwrap(), [0, 1]);
+    dict.persist().unwrap();
+}
+
+/// Goes from checkpoint to checkpoint, and stores each.
+fn store_for_ever(dict: Dict) {
+    loop {
+        let step = dict.checkpoint();
+        fill(&dict, (step % 251) as u8);
+        dict.persist().unwrap();
+    }
+}
+
+/// `kill -9` of who stores, at any moment: what is offered is whole.
+#[test]
+fn whoever_is_killed_while_storing_leaves_whole_checkpoints() {
+    let (_turn, _dragon) = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let dict = open(folder.path(), "killed", 2, 1, Some(3));
+    let pool = Pool::new(1).unwrap();
+    let mut newest = 0;
+    for round in 0..15_u64 {
+        let task = pool.submit(store_for_ever, dict.clone()).unwrap();
+        let (begin, pause) = (Instant::now(), Duration::from_micros(40_000 + round * 17_919 % 80_000));
+        while begin.elapsed() < pause || dict.persisted().unwrap().is_empty() {
+            std::thread::yield_now();
+        }
+        let pid = pool.workers()[0].pid as i32;
+        // SAFETY: a worker of ours, which runs for ever.
+        assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
+        assert!(task.get_timeout(LONG).unwrap_err().is_lost());
+        let offered = dict.persisted().unwrap();
+        assert!(!offered.is_empty() && offered.is_sorted(), "{offered:?}");
+        for step in &offered {
+            dict.restore(*step).unwrap();
+            assert!(*step == 0 || all(&dict) == expected((step % 251) as u8), "checkpoint {step} of {offered:?}");
+        }
+        newest = *offered.last().unwrap();
+    }
+    assert!(newest > 1, "hardly anything was stored");
 }

@@ -1,6 +1,6 @@
 //! What is put is there, and when it is not, the error says so.
 
-use dragon::codec::Pod;
+use dragon::codec::{Codec, CodecError, Pod};
 use dragon::{DDict, ErrorKind, Pool};
 
 use super::{LONG, SHORT, alone, in_use, small, wait_for};
@@ -81,6 +81,68 @@ fn a_full_dictionary_says_so_and_goes_on() {
         dict.clear().unwrap();
         (0..most).for_each(|n| dict.put(&n, &vec![8; size]).unwrap());
     }
+}
+
+/// 89, with several who fill it at once: what was answered for is there, what was refused is not, and no call hangs.
+#[test]
+fn several_processes_fill_it_at_once() {
+    let (_turn, _dragon) = alone();
+    let dict: DDict<u64, Vec<u64>> = DDict::builder().memory_per_node(2 << 20).managers_per_node(2).build().unwrap();
+    let pool = Pool::new(2).unwrap();
+    // Refused at one manager there may still be room at the other, so it is full when many are refused.
+    let fill = |dict: &DDict<u64, Vec<u64>>, from: u64| {
+        let mut there = Vec::new();
+        for key in from..from + 4_000 {
+            match dict.put(&key, &vec![key; (key % 300) as usize]) {
+                Ok(()) => there.push(key),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::OutOfMemory, "{error}"),
+            }
+        }
+        there
+    };
+    for _ in 0..2 {
+        let there = pool.chunk(1).map_with(&dict, fill, [0, 10_000]).unwrap().concat();
+        assert!(there.len() > 500 && there.len() < 7_900, "{} of 8000 were put", there.len());
+        let mut keys = dict.keys().unwrap();
+        keys.sort_unstable();
+        assert_eq!((keys, dict.len().unwrap()), (there.clone(), there.len() as u64));
+        there.iter().for_each(|key| assert_eq!(dict.get(key).unwrap(), vec![*key; (key % 300) as usize]));
+        // Removing makes room without anything else.
+        dict.remove(&there[0]).unwrap();
+        dict.put(&there[0], &vec![there[0]; (there[0] % 300) as usize]).unwrap();
+        dict.clear().unwrap();
+    }
+    assert_eq!(dict.stats().unwrap().managers.iter().map(|manager| manager.in_use).sum::<u64>(), 0);
+}
+
+/// A codec that refuses some numbers.
+struct Picky;
+
+impl Codec<u64> for Picky {
+    fn encode(value: &u64, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        out.extend(value.to_le_bytes());
+        if *value == 13 { Err(CodecError::new("it is unlucky")) } else { Ok(()) }
+    }
+
+    fn decode(bytes: &[u8]) -> Result<u64, CodecError> {
+        let value = u64::from_le_bytes(bytes.try_into().map_err(|_| CodecError::new("not 8 bytes"))?);
+        if value == 7 { Err(CodecError::new("it is too lucky")) } else { Ok(value) }
+    }
+}
+
+#[test]
+fn what_cannot_be_written_or_read_is_an_error_and_changes_nothing() {
+    let (_turn, _dragon) = alone();
+    let dict = DDict::<u64, u64, Picky>::builder_with().build().unwrap();
+    assert_eq!(dict.put(&13, &1).unwrap_err().kind(), ErrorKind::Codec);
+    assert_eq!(dict.put(&1, &13).unwrap_err().kind(), ErrorKind::Codec);
+    assert_eq!((dict.len().unwrap(), dict.try_get(&1).unwrap()), (0, None));
+    dict.put(&1, &7).unwrap();
+    let unread = dict.get(&1).unwrap_err();
+    assert_eq!((unread.kind(), unread.undecoded()), (ErrorKind::Codec, Some(7_u64.to_le_bytes().as_slice())));
+    assert_eq!(dict.update(&1, |_| Some(8)).unwrap_err().kind(), ErrorKind::Codec);
+    dict.put(&1, &8).unwrap();
+    assert_eq!((dict.get(&1).unwrap(), dict.len().unwrap()), (8, 1));
 }
 
 /// 90.
