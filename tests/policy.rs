@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use common::{LONG, start_through, start_with, text};
-use dragon::{ErrorKind, Event, Placement, Policy, Pool, Queue, Runtime, Vendor};
+use dragon::{DDict, ErrorKind, Event, Placement, Policy, Pool, Queue, Runtime, Vendor};
 
 /// Runs in every rank; in the test's own process it is nobody.
 #[test]
@@ -370,6 +370,21 @@ fn homes(dragon: &Runtime) {
         let explicit = Queue::<u64>::builder().node(b).build().unwrap();
         assert_eq!(explicit.node(), b);
     });
+    let on = |policies: Vec<Policy>| {
+        let dict = DDict::<u64, u64>::builder().memory_per_node(8 << 20).policies(policies).build().unwrap();
+        (0..200).for_each(|key| dict.put(&key, &key).unwrap());
+        let nodes: BTreeSet<u32> =
+            (0..200).map(|key| dict.manager_node(dict.which_manager(&key).unwrap()).unwrap().number()).collect();
+        assert_eq!(dict.len().unwrap(), 200);
+        nodes
+    };
+    assert_eq!(on(vec![Policy::new().node(c), Policy::new().node(b), Policy::new().node(c)]), [1, 2].into());
+    assert_eq!(on(vec![Policy::new(), Policy::new()]), [0, 1].into(), "round robin");
+    assert_eq!(on(dragon.system().node_policies()), [0, 1, 2].into());
+    assert_eq!(on(Vec::new()), [0, 1, 2].into());
+    assert_eq!(Policy::new().node(b).scope(|| on(Vec::new())), [1].into());
+    let nowhere = DDict::<u64, u64>::builder().policies([Policy::new().host("atlantis")]).build().unwrap_err();
+    assert!(nowhere.to_string().contains("atlantis"), "{nowhere}");
     // A message passed around a ring of queues, one on each node, is what it was.
     let ring: Vec<Queue<String>> = dragon
         .system()

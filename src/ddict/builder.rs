@@ -18,6 +18,7 @@ use crate::codec::{Codec, Postcard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::NodeNumber;
 use crate::names;
+use crate::policy::{Placement, Policy};
 use crate::prim::AtomicU32;
 use crate::runtime;
 use crate::runtime::{Core, NodeId};
@@ -42,6 +43,8 @@ const WINDOW_MOST: u32 = 1 << 20;
 #[must_use]
 pub struct DDictBuilder<K, V, C = Postcard> {
     memory: u64,
+    /// The nodes by policies, unless they are named.
+    policies: Vec<Policy>,
     managers: usize,
     name: Option<String>,
     window: u32,
@@ -59,6 +62,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDictBuilder<K, V, C> {
     pub(super) fn new() -> DDictBuilder<K, V, C> {
         DDictBuilder {
             memory: MEMORY,
+            policies: Vec::new(),
             managers: 1,
             name: None,
             window: 1,
@@ -76,6 +80,22 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDictBuilder<K, V, C> {
     /// their numbers.
     pub fn nodes(mut self, nodes: &[NodeId]) -> Self {
         self.nodes = Some(nodes.to_vec());
+        self
+    }
+
+    /// The nodes in whose memory it is, by policies: for each the first node on which it places something, each node once, in
+    /// that order. Of a policy, completed by that of the [scope](Policy::scope), only its placement and distribution count. A
+    /// scope alone puts it on all nodes of its placement. [`nodes`](DDictBuilder::nodes) beats both.
+    ///
+    /// ```
+    /// let dragon = dragon::init()?;
+    /// let each = dragon.system().node_policies();
+    /// let dict = dragon::DDict::<u64, u64>::builder().memory_per_node(64 << 20).policies(each).build()?;
+    /// dict.put(&1, &2)?;
+    /// # Ok::<(), dragon::Error>(())
+    /// ```
+    pub fn policies(mut self, policies: impl IntoIterator<Item = Policy>) -> Self {
+        self.policies = policies.into_iter().collect();
         self
     }
 
@@ -203,7 +223,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDictBuilder<K, V, C> {
     /// The nodes that it shall be on.
     fn places(&self, core: &Core) -> Result<Vec<NodeNumber>> {
         let all = core.place().nodes();
-        let Some(nodes) = &self.nodes else { return Ok((0..all).collect()) };
+        let Some(nodes) = &self.nodes else { return self.places_by_policies(core) };
         let numbers: Vec<NodeNumber> = nodes.iter().map(|node| node.number()).collect();
         let refused = |text: String| Err(Error::new(ErrorKind::InvalidArgument, text));
         if let Some(unknown) = numbers.iter().find(|number| **number >= all) {
@@ -213,6 +233,23 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDictBuilder<K, V, C> {
             return refused("a dictionary's nodes are at least one, and none of them twice: see `nodes`".into());
         }
         Ok(numbers)
+    }
+
+    /// The nodes of its policies, each once; without any, those of the scope, or all.
+    fn places_by_policies(&self, core: &Core) -> Result<Vec<NodeNumber>> {
+        if self.policies.is_empty() {
+            return match Policy::current().placement {
+                None | Some(Placement::Anywhere) => Ok((0..core.place().nodes()).collect()),
+                Some(placement) => {
+                    let there = core.room(&Policy::new().placement(placement))?;
+                    Ok(there.into_iter().map(|(node, _)| node.number()).collect())
+                }
+            };
+        }
+        let wanted: Vec<_> = self.policies.iter().map(|policy| (policy.clone(), 1)).collect();
+        let mut seen = BTreeSet::new();
+        let homes = core.homes(&wanted)?.into_iter().map(NodeId::number);
+        Ok(homes.filter(|node| seen.insert(*node)).collect())
     }
 
     /// One with parts on other nodes.
@@ -266,6 +303,7 @@ pub(super) fn alike<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(
     let nodes = nodes.or_else(|| Some(vec![NodeId::new(dict.body.core.place().node())]));
     DDictBuilder {
         memory: table.limit() * managers as u64 * (1 + replicas),
+        policies: Vec::new(),
         managers,
         name: Some(name.into()),
         window: rules.window,
