@@ -5,9 +5,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
+use once_cell::sync::OnceCell;
 
 use super::conductor::Conductor;
+use super::door::Address;
 use super::exit::{Exit, GroupEvent, GroupState, How, Signal};
+use super::group::STUCK;
 use super::plan::{Effect, Plan};
 use super::site::{FarStart, StreamId};
 use super::sites::{FarSite, Sites};
@@ -31,6 +34,8 @@ pub(super) struct Inner {
     pub(super) conductor: Arc<Conductor>,
     state: Mutex<State>,
     changed: Condvar,
+    /// Where other processes ask; since a handle was sent to one.
+    address: OnceCell<Address>,
 }
 
 pub(super) struct State {
@@ -79,7 +84,8 @@ impl Inner {
         let (templates, of, listeners) = (Vec::new(), Vec::new(), Vec::new());
         let (wanted, seats) = (Vec::new(), Vec::new());
         let state = State { plan, templates, of, wanted, seats, yard: None, sites: Arc::default(), listeners };
-        let inner = Inner { name, core, conductor, state: Mutex::new(state), changed: Condvar::new() };
+        let (changed, address) = (Condvar::new(), OnceCell::new());
+        let inner = Inner { name, core, conductor, state: Mutex::new(state), changed, address };
         let inner = Arc::new(inner);
         inner.conductor.admit(&inner);
         inner
@@ -312,8 +318,26 @@ impl Inner {
         Some((site, (member as u32, state.plan.attempt(member), which as u8)))
     }
 
+    /// Where other processes ask.
+    pub(super) fn address(self: &Arc<Self>) -> Result<&Address> {
+        self.address.get_or_try_init(|| Address::open(self))
+    }
+
+    /// Ends it: nothing of it runs any more.
+    pub(super) fn close(self: &Arc<Self>) -> Result<()> {
+        let killed = self.decide(|plan, _| plan.kill(0..plan.len()));
+        let ended = killed.and_then(|()| match self.lock().plan.has_begun() {
+            true => self.wait(Deadline::after(STUCK)).map(drop),
+            false => Ok(()),
+        });
+        self.lock().plan.close();
+        self.clear();
+        self.changed.notify_all();
+        ended
+    }
+
     /// Kills what is left, for good.
-    pub(super) fn clear(&self) {
+    fn clear(&self) {
         let mut state = self.lock();
         let (yard, sites) = (state.yard.take(), std::mem::take(&mut state.sites));
         drop(state);
@@ -404,5 +428,6 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.clear();
+        self.address.get().iter().for_each(|address| address.close());
     }
 }

@@ -4,13 +4,16 @@
 //! (`plan.rs`); the shell around it (`inner.rs`) carries it out on the caller's thread or on the one thread that looks after
 //! all groups of a process (`conductor.rs`). Processes are started by the agent of their node (`yard.rs`).
 
+mod calls;
 mod conductor;
+mod door;
 mod entry;
 mod exit;
 mod group;
 mod inner;
 mod labels;
 mod plan;
+mod process;
 mod site;
 mod sites;
 mod stream;
@@ -18,7 +21,8 @@ mod template;
 mod yard;
 
 pub use exit::{Exit, GroupEvent, GroupState, ProcessState, Signal};
-pub use group::{GroupEvents, Process, ProcessGroup, ProcessGroupBuilder};
+pub use group::{GroupEvents, ProcessGroup, ProcessGroupBuilder};
 pub use plan::Restart;
+pub use process::Process;
 pub use stream::{Input, Output};
 pub use template::{Stdio, Template};

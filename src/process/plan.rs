@@ -350,7 +350,7 @@ impl Plan {
     }
 
     /// All members on a node that is lost.
-    
+
     pub(super) fn lost(&mut self, node: NodeNumber, why: &str, now: Instant) -> Vec<Effect> {
         let there: Vec<_> = (0..self.len()).filter(|member| self.node(*member) == node).collect();
         let mut effects = Vec::new();

@@ -20,8 +20,8 @@ use super::exit::{How, Signal};
 use super::template::Wish;
 use super::yard::{Home, Start, Yard};
 use crate::error::{Error, ErrorKind, Result};
-use crate::policy::Seat;
 use crate::mesh::{Answer, Body};
+use crate::policy::Seat;
 use crate::services::{ChildEnd, Guest, Venue};
 use crate::sys::pipe;
 use crate::sys::poll::{self, Bell};
@@ -114,8 +114,7 @@ fn found(founding: Founding) -> Result<()> {
     let bell = Arc::new(Bell::new().map_err(none("no descriptor for a group's site"))?);
     let (commands, orders) = unbounded();
     let (ends, ended) = unbounded();
-    let keeper =
-        Keeper { yard, venue, ends, starts: HashMap::new(), keys: 0, told: Vec::new(), standing: None, bell };
+    let keeper = Keeper { yard, venue, ends, starts: HashMap::new(), keys: 0, told: Vec::new(), standing: None, bell };
     let run = thread::Builder::new().name("dragon-site".into()).spawn(move || keeper.run(&orders, &ended));
     run.map_err(none("no thread for a group's site"))?;
     Venue::seat(Arc::new(Site { commands }));
@@ -186,7 +185,9 @@ impl Keeper {
                     break;
                 },
             }
-            if !self.told.is_empty() && let Some(answer) = self.standing.take() {
+            if !self.told.is_empty()
+                && let Some(answer) = self.standing.take()
+            {
                 answer.send(0, &encoded(&std::mem::take(&mut self.told)));
             }
         }

@@ -52,8 +52,7 @@ impl FarSite {
         let mut message = Vec::new();
         wire::encode(&starts.to_vec(), &mut message)?;
         let answer = self.session.call(op::LAUNCH, &message)?;
-        wire::decode::<std::result::Result<Vec<u32>, Refusal>>(&answer)?
-            .map_err(|(kind, text)| Error::new(kind, text))
+        wire::decode::<std::result::Result<Vec<u32>, Refusal>>(&answer)?.map_err(|(kind, text)| Error::new(kind, text))
     }
 
     pub(super) fn signal(&self, member: usize, signal: Signal) -> Result<()> {
@@ -118,10 +117,7 @@ pub(super) struct Sites {
 
 impl Sites {
     /// Founds a site on each of these nodes, all at the same time; an error of any is an error of all.
-    pub(super) fn found(
-        group: &Arc<Inner>,
-        wanted: Vec<(NodeNumber, Vec<Option<Wish>>)>,
-    ) -> Result<Sites> {
+    pub(super) fn found(group: &Arc<Inner>, wanted: Vec<(NodeNumber, Vec<Option<Wish>>)>) -> Result<Sites> {
         if wanted.is_empty() {
             return Ok(Sites::default());
         }
