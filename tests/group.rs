@@ -371,7 +371,7 @@ fn cpus_and_hosts_are_as_the_policy_says() {
     assert!(group.join().unwrap()[0].success());
     group.add(1, Process::program("true")).unwrap();
     let error = group.start().unwrap_err();
-    assert!(error.kind() == ErrorKind::NotFound && error.to_string().contains("no-such-host"), "{error}");
+    assert!(error.to_string().contains("no-such-host"), "{error}");
     let error = Process::program("true").policy(Policy::new().cpus([99_999])).start().unwrap_err();
     assert!(error.to_string().contains("99999"), "{error}");
 }

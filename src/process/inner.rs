@@ -51,6 +51,8 @@ pub(super) struct State {
     pub(super) yard: Option<Arc<Yard>>,
     pub(super) sites: Arc<Sites>,
     listeners: Vec<Sender<GroupEvent>>,
+    /// So many wait for one of its processes, and not for all.
+    for_one: usize,
 }
 
 impl State {
@@ -83,7 +85,8 @@ impl Inner {
     pub(super) fn new(name: String, core: Arc<Core>, conductor: Arc<Conductor>, plan: Plan) -> Arc<Inner> {
         let (templates, of, listeners) = (Vec::new(), Vec::new(), Vec::new());
         let (wanted, seats) = (Vec::new(), Vec::new());
-        let state = State { plan, templates, of, wanted, seats, yard: None, sites: Arc::default(), listeners };
+        let sites = Arc::default();
+        let state = State { plan, templates, of, wanted, seats, yard: None, sites, listeners, for_one: 0 };
         let (changed, address) = (Condvar::new(), OnceCell::new());
         let inner = Inner { name, core, conductor, state: Mutex::new(state), changed, address };
         let inner = Arc::new(inner);
@@ -197,10 +200,15 @@ impl Inner {
             let also = self.tell_and_signal(effects, &mut launches);
             failed = failed.or(also);
         }
-        self.changed.notify_all();
-        if self.lock().plan.deadline().is_some() {
+        let state = self.lock();
+        // Each end of many need not wake one who waits for all of them.
+        if state.plan.state() != GroupState::Running || state.for_one > 0 {
+            self.changed.notify_all();
+        }
+        if state.plan.deadline().is_some() {
             self.conductor.wake();
         }
+        drop(state);
         failed.map_or(Ok(()), Err)
     }
 
@@ -326,10 +334,9 @@ impl Inner {
     /// Ends it: nothing of it runs any more.
     pub(super) fn close(self: &Arc<Self>) -> Result<()> {
         let killed = self.decide(|plan, _| plan.kill(0..plan.len()));
-        let ended = killed.and_then(|()| match self.lock().plan.has_begun() {
-            true => self.wait(Deadline::after(STUCK)).map(drop),
-            false => Ok(()),
-        });
+        let begun = self.lock().plan.has_begun();
+        let wait = || if begun { self.wait(Deadline::after(STUCK)).map(drop) } else { Ok(()) };
+        let ended = killed.and_then(|()| wait());
         self.lock().plan.close();
         self.clear();
         self.changed.notify_all();
@@ -367,7 +374,12 @@ impl Inner {
 
     /// Waits until one process has ended for good.
     pub(super) fn wait_for(&self, member: usize, deadline: Deadline) -> Result<Exit> {
-        let state = self.wait_until(deadline, |state| state.plan.exit(member).is_some())?;
+        self.lock().for_one += 1;
+        let waited = self.wait_until(deadline, |state| state.plan.exit(member).is_some());
+        let waited = waited.map(drop);
+        let mut state = self.lock();
+        state.for_one -= 1;
+        waited?;
         let gone = || self.refused("has no such process that has ended");
         state.plan.exit(member).ok_or_else(gone)
     }
@@ -375,11 +387,11 @@ impl Inner {
     fn wait_until(&self, deadline: Deadline, over: impl Fn(&State) -> bool) -> Result<MutexGuard<'_, State>> {
         let mut state = self.lock();
         loop {
-            if over(&state) {
-                return Ok(state);
-            }
             if !state.plan.has_begun() {
                 return Err(self.refused("was not started"));
+            }
+            if over(&state) {
+                return Ok(state);
             }
             state = match deadline.left() {
                 None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),

@@ -12,8 +12,8 @@ mod exit;
 mod group;
 mod inner;
 mod labels;
+mod member;
 mod plan;
-mod process;
 mod site;
 mod sites;
 mod stream;
@@ -22,7 +22,7 @@ mod yard;
 
 pub use exit::{Exit, GroupEvent, GroupState, ProcessState, Signal};
 pub use group::{GroupEvents, ProcessGroup, ProcessGroupBuilder};
+pub use member::Process;
 pub use plan::Restart;
-pub use process::Process;
 pub use stream::{Input, Output};
 pub use template::{Stdio, Template};

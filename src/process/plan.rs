@@ -173,7 +173,7 @@ impl Plan {
 
     /// What was started is not, before anything of it was launched.
     pub(super) fn unstart(&mut self) {
-        self.state = GroupState::Idle;
+        (self.state, self.begun) = (GroupState::Idle, false);
         self.members.iter_mut().for_each(|member| member.phase = Phase::Idle);
     }
 
@@ -350,7 +350,6 @@ impl Plan {
     }
 
     /// All members on a node that is lost.
-
     pub(super) fn lost(&mut self, node: NodeNumber, why: &str, now: Instant) -> Vec<Effect> {
         let there: Vec<_> = (0..self.len()).filter(|member| self.node(*member) == node).collect();
         let mut effects = Vec::new();
