@@ -36,6 +36,7 @@ pub mod codec;
 mod counters;
 mod latch;
 mod names;
+mod pmi;
 mod table;
 mod task;
 #[allow(dead_code, reason = "the trait promises what fabrics will need; its conformance suite asks for all of it")]
@@ -62,6 +63,7 @@ pub mod sync;
 pub use ddict::{Batch, DDict, DDictBuilder, DDictStats, Entries, ManagerStats, Persist, Posix, Ref, Store, Whole};
 pub use error::{Error, ErrorKind, Result};
 pub use mm::{Backing, HugePages};
+pub use pmi::Pmi;
 pub use policy::{Distribution, Gpu, Node, Numa, Placement, Policy, Vendor};
 pub use pool::{Chunked, Pool, PoolBuilder, Stream, Task, TaskWatch, WorkerInfo, WorkerState};
 pub use process::{

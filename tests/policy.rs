@@ -31,7 +31,7 @@ fn a_rank_of_a_job() {
 }
 
 fn run(part: &str, nodes: &[u32], gpus: &'static str) {
-    start_with(part, nodes, |_| vec![("DRAGON_FAKE_GPUS", gpus)]).ends_well();
+    start_with(part, nodes, |_| vec![("DRAGON_FAKE_GPUS", gpus.into())]).ends_well();
 }
 
 /// What a worker says of itself.
@@ -195,9 +195,9 @@ fn gpus(dragon: &Runtime) {
 fn masks_in_the_environment_hold() {
     let mask = |_| {
         vec![
-            ("DRAGON_FAKE_GPUS", "nvidia:4,amd:2"),
-            ("CUDA_VISIBLE_DEVICES", "GPU-fake-NVIDIA-2,0"),
-            ("ROCR_VISIBLE_DEVICES", "1"),
+            ("DRAGON_FAKE_GPUS", "nvidia:4,amd:2".into()),
+            ("CUDA_VISIBLE_DEVICES", "GPU-fake-NVIDIA-2,0".into()),
+            ("ROCR_VISIBLE_DEVICES", "1".into()),
         ]
     };
     start_with("masked", &[0, 1], mask).ends_well();

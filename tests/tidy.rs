@@ -51,6 +51,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("codec", &["wire"]),
     ("task", &["sys", "wire"]),
     ("bootstrap", &["sys"]),
+    ("pmi", &["sys"]),
     ("transport", &["sys", "mm", "ring", "wait"]),
     // Floor 3: decisions without effects; sending near or far.
     ("proto", &["wire"]),
@@ -70,6 +71,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
             "task",
             "wire",
             "bootstrap",
+            "pmi",
             "proto",
             "mesh",
         ],
@@ -97,6 +99,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
         &[
             "sys",
             "mm",
+            "wait",
             "counters",
             "channel",
             "latch",
@@ -119,7 +122,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("sync", &["mm", "wait", "latch", "mesh", "services", "error", "runtime", "select"]),
     (
         "process",
-        &["sys", "mm", "channel", "task", "wire", "mesh", "services", "error", "runtime", "shared", "sync"],
+        &["sys", "mm", "channel", "pmi", "task", "wire", "mesh", "services", "error", "runtime", "shared", "sync"],
     ),
     ("pool", &["mm", "wait", "channel", "task", "wire", "mesh", "services", "error", "runtime", "select"]),
     (

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use once_cell::sync::OnceCell;
 
 use super::archive::Archive;
+use super::home::Note;
 use crate::channel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ObjectId;
@@ -64,7 +65,7 @@ impl Gate {
 }
 
 /// How a dictionary treats checkpoints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Rules {
     pub(super) window: u32,
     pub(super) waits_for_keys: bool,
@@ -97,6 +98,19 @@ pub(super) struct Body {
 
 impl Body {
     pub(super) fn create(core: Arc<Core>, label: u64, shards: usize, limit: u64, rules: Rules) -> Result<Body> {
+        let seed = core.memory().job().0 ^ label;
+        Body::create_with(core, label, shards, limit, rules, seed)
+    }
+
+    /// With what the hashes of its keys begin with: the same for all parts of a dictionary.
+    pub(super) fn create_with(
+        core: Arc<Core>,
+        label: u64,
+        shards: usize,
+        limit: u64,
+        rules: Rules,
+        seed: u64,
+    ) -> Result<Body> {
         let flag = |yes: bool, bit: u64| if yes { bit } else { 0 };
         let mut upper = [0; 8];
         upper[WINDOW] = u64::from(rules.window);
@@ -104,7 +118,7 @@ impl Body {
             | flag(rules.waits_for_writers, WAITS_FOR_WRITERS)
             | flag(rules.persists, PERSISTS);
         let history = rules.window > 1 || rules.persists;
-        let plan = Plan { label, shards, limit, history, seed: core.memory().job().0 ^ label, upper };
+        let plan = Plan { label, shards, limit, history, seed, upper };
         let table = Some(Table::create(core.memory(), &plan)?);
         Ok(Body { table, core, rules, archive: OnceCell::new() })
     }
@@ -172,8 +186,8 @@ impl Body {
 
     /// Where checkpoints are stored, if they are.
     pub(super) fn archive(&self) -> Result<Option<&Archive>> {
-        let Some(note) = self.table().note() else { return Ok(None) };
-        self.archive.get_or_try_init(|| Archive::open(note)).map(Some)
+        let Some(note) = Note::of(self)?.and_then(|note| note.archive) else { return Ok(None) };
+        self.archive.get_or_try_init(|| Archive::open(&note)).map(Some)
     }
 
     /// Ends the holds of entries that are gone.

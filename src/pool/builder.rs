@@ -6,6 +6,7 @@ use std::thread;
 use crossbeam::channel::{bounded, unbounded};
 
 use super::board::Board;
+use super::conscript::Ranks;
 use super::crew::Recruiter;
 use super::engine::{Engine, WINDOW};
 use super::flight::Context;
@@ -51,7 +52,7 @@ pub struct PoolBuilder {
 
 impl PoolBuilder {
     pub(super) fn new() -> PoolBuilder {
-        let wish = Wish { processes: None, nodes: Nodes::All, policy: Policy::new(), policies: None };
+        let wish = Wish { processes: None, nodes: Nodes::All, on_ranks: false, policy: Policy::new(), policies: None };
         PoolBuilder { wish, initializer: None, tasks_per_worker: 0, retries: 0 }
     }
 
@@ -146,17 +147,46 @@ impl PoolBuilder {
         self
     }
 
+    /// The other ranks of the job are the workers, one each, instead of processes that are started: those that wait in
+    /// [`finalize`](crate::Runtime::finalize), in [`run`](crate::run), or where they drop their last hold on the runtime.
+    ///
+    /// A rank takes tasks as soon as it waits, on the thread that does; as long as it works for one pool, another one has a
+    /// thread of its own there. Tasks for which no rank is there yet wait at the pool. With
+    /// [`processes`](PoolBuilder::processes) so many ranks at most, those with the lowest numbers; with
+    /// [`nodes`](PoolBuilder::nodes) or [`local`](PoolBuilder::local) those of these nodes.
+    ///
+    /// A rank that dies is a lost worker, as any, and nobody takes its place; when all are lost, so is the pool. A rank is never
+    /// killed: a task that still runs when its pool is terminated or dropped is left to its end, and its rank waits for it
+    /// before it goes on. A task that panics says so on its rank's standard error, and the error has no place in the source.
+    ///
+    /// ```no_run
+    /// let squares = dragon::run(|_dragon| {                 // `mpirun -n 64 ./program`: rank 0 is here
+    ///     let pool = dragon::Pool::builder().on_ranks().build()?;
+    ///     pool.map(|x: u64| x * x, 0..1_000_000)            // on ranks 1 to 63
+    /// })?;
+    /// # Ok::<(), dragon::Error>(())
+    /// ```
+    pub fn on_ranks(mut self) -> PoolBuilder {
+        self.wish.on_ranks = true;
+        self
+    }
+
     /// Starts the workers.
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for zero processes, for an unknown node or host, or for a cpu or GPU
-    /// that is not there, which the text names, and for settings that contradict each other;
+    /// that is not there, which the text names, for settings that contradict each other, for ranks where there are none or
+    /// that are to be replaced;
     /// [`NotInitialized`](ErrorKind::NotInitialized) without a runtime,
     /// [`ResourceLimit`](ErrorKind::ResourceLimit) if the system gives no process or descriptor,
     /// [`OutOfMemory`](ErrorKind::OutOfMemory), [`NodeLost`](ErrorKind::NodeLost) for a node that was named. On an error
     /// nothing of the pool is left.
     pub fn build(self) -> Result<Pool> {
         let core = runtime::current()?;
+        if self.wish.on_ranks && self.tasks_per_worker > 0 {
+            let text = "`tasks_per_worker` replaces workers, and no rank is replaced: not with `on_ranks`";
+            return Err(Error::new(ErrorKind::InvalidArgument, text));
+        }
         let initializer = self.initializer.transpose()?;
         let named = self.wish.is_named();
         let mut far = self.wish.shares(&core)?;
@@ -165,17 +195,18 @@ impl PoolBuilder {
         let founding = |share: Share| Founding {
             workers: share.workers as u64,
             seats: share.seats,
+            ranks: share.ranks,
             tasks_per_worker: self.tasks_per_worker,
             initializer: told.clone(),
         };
         let wanted: Vec<_> = far.into_iter().map(|share| (share.node, founding(share))).collect();
         let (workers, tasks_per_worker, retries) = (here.workers, self.tasks_per_worker, self.retries);
-        let seats = here.seats;
-        let plan = Plan { workers, seats, tasks_per_worker, initializer, retries, sites: wanted.len(), far: false };
+        let (seats, sites) = (here.seats, wanted.len());
+        let plan = Plan { workers, seats, tasks_per_worker, initializer, retries, sites, far: false, ranks: None };
         let mesh = core.mesh()?.filter(|_| !wanted.is_empty()).cloned();
         plan.carry_out(Home::Own(core.clone()), |engine| {
             let Some(mesh) = mesh else { return Ok(0) };
-            let (sites, far) = Sites::found(&mesh, engine, &wanted, named)?;
+            let (sites, far) = Sites::found(&mesh, (&core, engine), &wanted, named)?;
             engine.take_in(sites, workers, &far);
             Ok(far.iter().sum())
         })
@@ -194,19 +225,22 @@ pub(super) struct Plan {
     pub(super) sites: usize,
     /// They work for a pool of another node.
     pub(super) far: bool,
+    /// They are ranks, which come when they wait.
+    pub(super) ranks: Option<Ranks>,
 }
 
 impl Plan {
     /// Starts the workers of this node, and then, by `others`, those of other nodes, which returns how many those are.
-    pub(super) fn carry_out(self, home: Home, others: impl FnOnce(&Engine) -> Result<usize>) -> Result<Pool> {
+    pub(super) fn carry_out(self, home: Home, others: impl FnOnce(&Arc<Engine>) -> Result<usize>) -> Result<Pool> {
         let workers = self.workers;
         let parts = Parts::create(&home, workers, self.tasks_per_worker, self.initializer, (self.sites, self.far))?;
         let engine = Arc::new(Engine::new(parts.board.clone(), parts.tasks, parts.results, workers));
         let (ended, ends) = unbounded();
-        let (board, assignment) = (parts.board, parts.assignment);
-        let recruiter = Recruiter { home: home.clone(), board, assignment, seats: self.seats, ended };
+        let (board, assignment, ranks) = (parts.board, parts.assignment, self.ranks);
+        let recruiter = Recruiter { home: home.clone(), board, assignment, seats: self.seats, ended, ranks };
         let places: Vec<usize> = (0..workers).collect();
-        let born = if workers > 0 { recruiter.start(&places)? } else { Vec::new() };
+        let children = workers > 0 && recruiter.ranks.is_none();
+        let born = if children { recruiter.start(&places)? } else { Vec::new() };
         let mut state = lock(&engine.state);
         places.into_iter().zip(born).for_each(|(place, born)| state.crew.seat(place, born));
         drop(state);
@@ -245,8 +279,9 @@ impl Parts {
         let memory = home.memory();
         let board = Board::create(memory, workers, WINDOW)?;
         let tasks = Channel::create(memory, WINDOW, INLINE)?;
-        // One more per worker for the word of one whose initializer failed, and per site for its last.
-        let results = Channel::create(memory, WINDOW + workers + sites, INLINE)?;
+        // Two more per worker, for the word of one whose initializer failed and of a rank that leaves, and one per site
+        // for its last word.
+        let results = Channel::create(memory, WINDOW + 2 * workers + sites, INLINE)?;
         let (block, initializer) = match initializer {
             None => (None, None),
             Some((reference, bytes, _cargo)) => {

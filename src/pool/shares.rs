@@ -6,7 +6,7 @@ use std::thread;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{NodeId, NodeNumber};
 use crate::policy::{Distribution, Placement, Policy, Seat};
-use crate::runtime::Core;
+use crate::runtime::{Core, Place};
 
 /// On which nodes workers are wanted.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(super) enum Nodes {
 pub(super) struct Wish {
     pub(super) processes: Option<usize>,
     pub(super) nodes: Nodes,
+    /// Other ranks are the workers.
+    pub(super) on_ranks: bool,
     pub(super) policy: Policy,
     /// So many workers for each of these.
     pub(super) policies: Option<(Vec<Policy>, usize)>,
@@ -34,6 +36,14 @@ pub(super) struct Share {
     pub(super) workers: usize,
     /// One for each, or none at all: nothing is said about cpus and GPUs.
     pub(super) seats: Vec<Seat>,
+    /// These ranks of the node, if they are the workers.
+    pub(super) ranks: Option<Vec<u32>>,
+}
+
+impl Share {
+    fn new(node: NodeNumber, workers: usize) -> Share {
+        Share { node, workers, seats: Vec::new(), ranks: None }
+    }
 }
 
 impl Wish {
@@ -53,6 +63,12 @@ impl Wish {
             return refused("a pool needs at least one process, not 0");
         }
         let (here, all) = (core.place().node(), core.place().nodes());
+        if self.on_ranks {
+            if self.policies.is_some() || !says_nothing(&self.policy) {
+                return refused("ranks are where they are, on their own cpus: a policy does not go with `on_ranks`");
+            }
+            return ranks(self.processes, &order(&self.nodes, here, all)?, core.place());
+        }
         let policy = self.policy();
         let (is_listed, is_placed) = (!matches!(self.nodes, Nodes::All), self.policy.placement.is_some());
         let wanted = match &self.policies {
@@ -119,11 +135,11 @@ fn says_nothing(policy: &Policy) -> bool {
 }
 
 fn by_node(seats: Vec<Seat>, here: NodeNumber) -> Vec<Share> {
-    let mut shares = vec![Share { node: here, workers: 0, seats: Vec::new() }];
+    let mut shares = vec![Share::new(here, 0)];
     for seat in seats {
         let node = seat.node.number();
         let at = shares.iter().position(|share| share.node == node).unwrap_or_else(|| {
-            shares.push(Share { node, workers: 0, seats: Vec::new() });
+            shares.push(Share::new(node, 0));
             shares.len() - 1
         });
         shares[at].workers += 1;
@@ -132,8 +148,37 @@ fn by_node(seats: Vec<Seat>, here: NodeNumber) -> Vec<Share> {
     shares
 }
 
-/// Equal shares; those listed first get one more if it does not come out even.
-fn even(processes: Option<usize>, nodes: &Nodes, here: NodeNumber, all: u32) -> Result<Vec<Share>> {
+/// The other ranks on these nodes, at most so many.
+fn ranks(most: Option<usize>, nodes: &[NodeNumber], place: &Place) -> Result<Vec<Share>> {
+    let of_ranks = place.charter.as_ref().map_or(&[][..], |chartered| &chartered.charter.nodes);
+    let others = (0..).zip(of_ranks).filter(|(rank, node)| *rank != place.rank && nodes.contains(node));
+    let others: Vec<(u32, NodeNumber)> =
+        others.map(|(rank, node)| (rank, *node)).take(most.unwrap_or(usize::MAX)).collect();
+    if others.len() < most.unwrap_or(1) {
+        let text = format!(
+            "{} workers are wanted, and there are {} other ranks on these nodes, in a job of {}: start more, or do without \
+             `on_ranks`",
+            most.map_or_else(|| "at least 1".to_string(), |most| most.to_string()),
+            others.len(),
+            place.size()
+        );
+        return Err(Error::new(ErrorKind::InvalidArgument, text));
+    }
+    let mut shares = vec![Share::new(place.node(), 0)];
+    for (rank, node) in others {
+        match shares.iter_mut().find_map(|share| share.ranks.as_mut().filter(|_| share.node == node)) {
+            Some(ranks) => ranks.push(rank),
+            None => shares.push(Share { ranks: Some(vec![rank]), ..Share::new(node, 0) }),
+        }
+    }
+    for share in &mut shares {
+        share.workers = share.ranks.as_ref().map_or(0, Vec::len);
+    }
+    Ok(shares)
+}
+
+/// The nodes that are meant, this one first unless they are named.
+fn order(nodes: &Nodes, here: NodeNumber, all: u32) -> Result<Vec<NodeNumber>> {
     let mut order: Vec<NodeNumber> = match nodes {
         Nodes::All => (0..all).map(|step| (here + step) % all).collect(),
         Nodes::Own => vec![here],
@@ -148,13 +193,19 @@ fn even(processes: Option<usize>, nodes: &Nodes, here: NodeNumber, all: u32) -> 
     }
     let mut seen = HashSet::new();
     order.retain(|node| seen.insert(*node));
+    Ok(order)
+}
+
+/// Equal shares; those listed first get one more if it does not come out even.
+fn even(processes: Option<usize>, nodes: &Nodes, here: NodeNumber, all: u32) -> Result<Vec<Share>> {
+    let order = order(nodes, here, all)?;
     let workers = |at: usize| match processes {
         Some(processes) => processes / order.len() + usize::from(at < processes % order.len()),
         None if order[at] == here => thread::available_parallelism().map_or(1, Into::into),
         None => 0,
     };
-    let each = |at: usize| Share { node: order[at], workers: workers(at), seats: Vec::new() };
-    let none = Share { node: here, workers: 0, seats: Vec::new() };
+    let each = |at: usize| Share::new(order[at], workers(at));
+    let none = Share::new(here, 0);
     let mine = order.iter().position(|node| *node == here).map_or(none, each);
     let others =
         (0..order.len()).map(each).filter(|share| share.node != here && (processes.is_none() || share.workers > 0));

@@ -19,6 +19,8 @@ pub(super) enum Call {
     Look,
     LookAt(usize),
     History,
+    /// Why an MPI program ended before its time.
+    Broken,
     Start,
     Signal(Whom, Signal),
     /// Pushes to end, and does not wait.
@@ -35,6 +37,7 @@ pub(super) enum Answer {
     Group { state: GroupState, len: usize },
     Process(View),
     Exits(Vec<Exit>),
+    Broken(Option<String>),
     Done,
     Failed(ErrorKind, String),
 }
@@ -67,6 +70,7 @@ impl Call {
                 return Ok(Answer::Process(View { state, node, pid: plan.pid(*at), exit: plan.exit(*at) }));
             }
             Call::History => return Ok(Answer::Exits(group.lock().plan.history().to_vec())),
+            Call::Broken => return Ok(Answer::Broken(group.lock().broken.clone())),
             Call::Start => group.start()?,
             Call::Signal(whom, signal) => {
                 must_run(group, *whom)?;

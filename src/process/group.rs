@@ -15,6 +15,7 @@ use super::inner::Inner;
 use super::plan::{Plan, Restart};
 use super::template::Template;
 use crate::error::{Error, ErrorKind, Result};
+use crate::pmi::Pmi;
 use crate::policy::Policy;
 use crate::runtime;
 use crate::runtime::NodeId;
@@ -31,6 +32,7 @@ pub struct ProcessGroupBuilder {
     walltime: Option<Duration>,
     at_once: Option<usize>,
     policy: Policy,
+    pmi: Pmi,
 }
 
 impl ProcessGroupBuilder {
@@ -70,6 +72,16 @@ impl ProcessGroupBuilder {
         self.policy(Policy::new().node(node))
     }
 
+    /// Whether its processes are ranks of an MPI program, which they are without any `mpiexec`; they are not, by default.
+    ///
+    /// Ranks are numbered in the order of the processes. They begin all at once and none begins again. One that ends
+    /// otherwise than with code 0, calls `MPI_Abort`, or leaves the others waiting, ends the group: it has its own exit, the
+    /// others were ended by [`Signal::KILL`], and [`ProcessGroup::broken`] says why.
+    pub fn pmi(mut self, pmi: Pmi) -> Self {
+        self.pmi = pmi;
+        self
+    }
+
     /// Makes the group. Nothing is started.
     ///
     /// # Errors
@@ -80,7 +92,7 @@ impl ProcessGroupBuilder {
         }
         let core = runtime::current()?;
         let plan = Plan::new(self.restart, self.at_once.unwrap_or(usize::MAX), self.walltime);
-        let inner = Inner::new(self.name, core, conductor::conductor()?, plan);
+        let inner = Inner::new(self.name, core, conductor::conductor()?, self.pmi, plan);
         Ok(ProcessGroup { body: Body::Here(inner), policy: self.policy })
     }
 }
@@ -198,6 +210,15 @@ impl ProcessGroup {
         match self.ask(&Call::Look)? {
             Answer::Group { state, len } => Ok((state, len)),
             _ => Err(calls::strange()),
+        }
+    }
+
+    /// Why it ended before its time, if it is an MPI program and did: which rank called `MPI_Abort` with which code, which one
+    /// was killed or left.
+    pub fn broken(&self) -> Option<String> {
+        match self.ask(&Call::Broken) {
+            Ok(Answer::Broken(why)) => why,
+            _ => None,
         }
     }
 

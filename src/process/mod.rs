@@ -14,6 +14,7 @@ mod inner;
 mod labels;
 mod member;
 mod plan;
+mod ranks;
 mod site;
 mod sites;
 mod stream;

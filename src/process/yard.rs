@@ -19,6 +19,7 @@ use super::labels::Labels;
 use super::template::{Job, Lead, Wish};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mm::{Block, Memory, MemoryConfig};
+use crate::pmi::{Pmi, Speaks, choose};
 use crate::policy::Seat;
 use crate::runtime;
 use crate::runtime::Core;
@@ -29,6 +30,9 @@ use crate::wire;
 
 /// An argument up to this length is told; a longer one lies in shared memory.
 const TOLD: usize = 4 << 10;
+
+/// Where the loader looks for libraries besides.
+const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
 
 /// Whose agent starts them.
 pub(super) enum Home {
@@ -127,6 +131,22 @@ impl Yard {
         let prepare = |wish: &Option<Wish>| wish.as_ref().map(|wish| prepare(&home, wish)).transpose();
         let ready = wishes.iter().map(prepare).collect::<Result<_>>()?;
         Ok(Yard { home, ready, labels: Labels::new(name), berths: Mutex::default() })
+    }
+
+    /// What processes of each wish are given, to be ranks of an MPI program.
+    pub(super) fn speaks(&self, pmi: Pmi) -> Vec<Speaks> {
+        let of = |ready: &Ready| match &ready.work {
+            Prepared::Program { file, .. } => {
+                let named = ready.setting.env.iter().rev().find(|(name, _)| name == LIBRARY_PATH);
+                let inherited = || std::env::var_os(LIBRARY_PATH).filter(|_| !ready.setting.bare);
+                let library_path = named.map(|(_, value)| value.clone()).or_else(inherited).unwrap_or_default();
+                choose(pmi, file, &library_path)
+            }
+            // A function is a rank only if the user says so: this very program may link to MPI for other reasons.
+            Prepared::Function { .. } if pmi == Pmi::Auto => Speaks::default(),
+            Prepared::Function { .. } => choose(pmi, Path::new(""), OsStr::new("")),
+        };
+        self.ready.iter().map(|ready| ready.as_ref().map(of).unwrap_or_default()).collect()
     }
 
     /// Starts these, all or none, and says which processes they are.

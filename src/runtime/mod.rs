@@ -5,6 +5,7 @@
 
 mod config;
 mod core;
+mod duty;
 mod events;
 mod lingering;
 mod place;
@@ -20,6 +21,8 @@ pub use system::System;
 pub use crate::id::NodeId;
 
 pub(crate) use self::core::{Core, adopt, current, host_name};
+pub(crate) use self::duty::{Duty, order_to_rank};
+pub(crate) use self::place::Place;
 
 use std::sync::Arc;
 
@@ -177,6 +180,8 @@ impl Runtime {
     /// and reaps the workers that are left and takes back what they held. Pools made with it answer
     /// [`NotInitialized`](crate::ErrorKind::NotInitialized) from then on; in a job of one rank a later [`init`] starts anew.
     ///
+    /// Until then this rank is a worker of pools that are built [`on_ranks`](crate::PoolBuilder::on_ranks).
+    ///
     /// Dropping the last hold does the same and logs what this returns. A rank that ends in any other way is not waited for,
     /// nor does one wait that drops its hold because it panics.
     ///
@@ -184,6 +189,18 @@ impl Runtime {
     /// [`NodeLost`](crate::ErrorKind::NodeLost) if ranks ended before, in another way; the text names them.
     pub fn finalize(self) -> Result<()> {
         self.core.shut_down()
+    }
+}
+
+impl Drop for Runtime {
+    /// The last hold of all waits while it is still one, so that tasks that come to this rank meanwhile find a runtime.
+    fn drop(&mut self) {
+        if self.size() > 1
+            && Arc::strong_count(&self.core) == 1
+            && let Err(error) = self.core.shut_down()
+        {
+            tracing::error!(%error, "the runtime ends");
+        }
     }
 }
 

@@ -48,9 +48,12 @@ pub(crate) struct Watched {
     pub(crate) process: ProcId,
     /// Becomes readable when it ends.
     pub(crate) end: OwnedFd,
-    /// Called before what it held is repaired.
-    pub(crate) ended: Box<dyn FnOnce() + Send>,
+    /// Called before what it held is repaired. What it returns is called afterwards.
+    pub(crate) ended: Box<dyn FnOnce() -> AfterRepair + Send>,
 }
+
+/// What is left to say when a death has been repaired.
+pub(crate) type AfterRepair = Box<dyn FnOnce() + Send>;
 
 /// Hears of processes of this node that have ended, before what they held is repaired. Must not wait.
 pub(crate) type Ended = Box<dyn Fn(ProcId, u32) + Send>;
@@ -232,8 +235,9 @@ impl Shell {
             match self.let_go(*key) {
                 Some(Being::Child(child)) => self.report(child),
                 Some(Being::Watched(Watched { process, ended, .. })) => {
-                    ended();
+                    let repaired = ended();
                     self.bury(process);
+                    repaired();
                 }
                 Some(Being::Orphan(orphan, _)) => drop(self.bury(orphan.process)),
                 None => {}
