@@ -169,6 +169,8 @@ fn a_group_starts_ends_and_refuses_what_makes_no_sense() {
     assert_eq!(told.last(), Some(&GroupEvent::Finished));
     // Once more.
     group.start().unwrap();
+    assert_eq!(group.signal(Signal::from_raw(0)).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    assert_eq!(group.signal(Signal::from_raw(65)).unwrap_err().kind(), ErrorKind::InvalidArgument);
     group.signal(Signal::TERM).unwrap();
     assert!(group.join_timeout(LONG).unwrap().iter().all(|exit| exit.signal() == Some(15)));
     group.start().unwrap();

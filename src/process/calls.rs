@@ -74,6 +74,9 @@ impl Call {
             Call::Start => group.start()?,
             Call::Signal(whom, signal) => {
                 must_run(group, *whom)?;
+                if !(1..=64).contains(&signal.as_raw()) {
+                    return Err(group.refused(&format!("cannot be sent signal {}: there is none", signal.as_raw())));
+                }
                 group.decide(|plan, _| plan.signal(range(*whom, plan.len()), *signal))?;
             }
             Call::Stop(whom, patience) => {

@@ -383,3 +383,6 @@ impl Member {
         Member { phase: Phase::Idle, node: 0, pid: 0, attempt: 0, failed: 0, push: None, exit: None }
     }
 }
+
+#[cfg(test)]
+mod tests;
