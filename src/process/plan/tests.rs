@@ -142,7 +142,7 @@ proptest! {
     fn whatever_happens_a_group_ends_once_and_never_overfills(
         members in 1..6_usize,
         at_once in 1..4_usize,
-        kind in 0..3,
+        kind in 0..3_usize,
         steps in prop::collection::vec(steps(), 0..60),
     ) {
         let restart = [Restart::Never, Restart::OnFailure { max: 2 }, Restart::Always { max: 2 }][kind];
