@@ -285,8 +285,11 @@ fn handles(dragon: &Runtime) {
         let mut used: Vec<u32> = group.processes().iter().map(|process| process.node().number()).collect();
         used.sort_unstable();
         assert!(used.into_iter().eq(dragon.nodes().iter().flat_map(|node| [node.number(); 2])), "two on each");
+        let done = Queue::<()>::builder().capacity(1).name("done").build().unwrap();
         way.put(group.clone()).unwrap();
         assert!(group.join().unwrap().iter().all(|exit| exit.signal() == Some(15)));
+        // It is gone with this handle.
+        done.get_timeout(LONG).unwrap();
     } else if dragon.rank() == last_rank {
         let group = Queue::<ProcessGroup>::open_timeout("way", LONG).unwrap().get_timeout(LONG).unwrap();
         assert_eq!((group.len(), group.name()), (2 * dragon.nodes().len(), "everywhere"));
@@ -294,5 +297,6 @@ fn handles(dragon: &Runtime) {
         assert!(group.join_timeout(Duration::from_millis(20)).unwrap_err().is_timeout());
         group.signal(Signal::TERM).unwrap();
         assert!(group.join().unwrap().iter().all(|exit| exit.signal() == Some(15)));
+        Queue::<()>::open_timeout("done", LONG).unwrap().put(()).unwrap();
     }
 }
