@@ -1,15 +1,19 @@
 //! A group in the process that made it: the plan, and the shell that carries out what it decides.
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
+use once_cell::sync::OnceCell;
 
 use super::conductor::Conductor;
+use super::door::Address;
 use super::exit::{Exit, GroupEvent, GroupState, How, Signal};
+use super::group::STUCK;
 use super::plan::{Effect, Plan};
-use super::ranks::Ranks;
+use super::ranks::{Outfit, Ranks};
 use super::site::{FarStart, StreamId};
 use super::sites::{FarSite, Sites};
 use super::template::{Template, Wish};
@@ -34,6 +38,8 @@ pub(super) struct Inner {
     pub(super) pmi: Pmi,
     state: Mutex<State>,
     changed: Condvar,
+    /// Where other processes ask; since a handle was sent to one.
+    address: OnceCell<Address>,
 }
 
 pub(super) struct State {
@@ -53,6 +59,8 @@ pub(super) struct State {
     /// Why its ranks had to end.
     pub(super) broken: Option<String>,
     listeners: Vec<Sender<GroupEvent>>,
+    /// So many wait for one of its processes, and not for all.
+    for_one: usize,
 }
 
 impl State {
@@ -83,11 +91,21 @@ type Launches = Vec<(usize, u32)>;
 
 impl Inner {
     pub(super) fn new(name: String, core: Arc<Core>, conductor: Arc<Conductor>, pmi: Pmi, plan: Plan) -> Arc<Inner> {
-        let (templates, of, listeners) = (Vec::new(), Vec::new(), Vec::new());
-        let (wanted, seats) = (Vec::new(), Vec::new());
-        let (yard, sites, ranks, broken) = (None, Arc::default(), None, None);
-        let state = State { plan, templates, of, wanted, seats, yard, sites, ranks, broken, listeners };
-        let inner = Inner { name, core, conductor, pmi, state: Mutex::new(state), changed: Condvar::new() };
+        let state = State {
+            plan,
+            templates: Vec::new(),
+            of: Vec::new(),
+            wanted: Vec::new(),
+            seats: Vec::new(),
+            yard: None,
+            sites: Arc::default(),
+            ranks: None,
+            broken: None,
+            listeners: Vec::new(),
+            for_one: 0,
+        };
+        let (changed, address) = (Condvar::new(), OnceCell::new());
+        let inner = Inner { name, core, conductor, pmi, state: Mutex::new(state), changed, address };
         let inner = Arc::new(inner);
         inner.conductor.admit(&inner);
         inner
@@ -150,23 +168,28 @@ impl Inner {
     fn prepare(self: &Arc<Self>, mut wishes: Vec<(NodeNumber, Vec<Option<Wish>>)>) -> Result<()> {
         let here = wishes.iter().position(|(node, _)| *node == self.here()).map(|at| wishes.remove(at).1);
         let yard = here.map(|wishes| Yard::new(Home::Own(self.core.clone()), &self.name, &wishes)).transpose()?;
+        if self.pmi != Pmi::None && !wishes.is_empty() {
+            let why = "is an MPI program with ranks on other nodes, which cannot be served yet: a policy that says \
+                       `local()` keeps them here";
+            return Err(self.refused(why));
+        }
         let sites = Sites::found(self, wishes)?;
+        let speaks = yard.as_ref().map(|yard| yard.speaks(self.pmi)).unwrap_or_default();
         let mut state = self.lock();
         let before = std::mem::replace(&mut state.yard, yard.map(Arc::new));
         let sites = std::mem::replace(&mut state.sites, Arc::new(sites));
         drop(state);
         before.iter().for_each(|yard| yard.clear());
         sites.clear();
-        self.serve_ranks()
+        self.serve_ranks(&speaks)
     }
 
-    /// If it is an MPI program: from now on its ranks are served, on all nodes.
-    fn serve_ranks(self: &Arc<Self>) -> Result<()> {
+    /// If it is an MPI program: from now on its ranks are served, on all nodes. `here` is of each template, on this node.
+    fn serve_ranks(self: &Arc<Self>, here: &[Speaks]) -> Result<()> {
         let (speaks, nodes, fits) = {
             let mut state = self.lock();
             // Those of an earlier start are served no more.
             (state.ranks, state.broken) = (None, None);
-            let here = state.yard.as_ref().map(|yard| yard.speaks(self.pmi)).unwrap_or_default();
             let speaks = |member: usize| match state.sites.on(state.plan.node(member)) {
                 Some(site) => site.speaks.get(state.of[member]).copied().unwrap_or_default(),
                 None => here.get(state.of[member]).copied().unwrap_or_default(),
@@ -261,10 +284,15 @@ impl Inner {
             let also = self.tell_and_signal(effects, &mut launches);
             failed = failed.or(also);
         }
-        self.changed.notify_all();
-        if self.lock().plan.deadline().is_some() {
+        let state = self.lock();
+        // Each end of many need not wake one who waits for all of them.
+        if state.plan.state() != GroupState::Running || state.for_one > 0 {
+            self.changed.notify_all();
+        }
+        if state.plan.deadline().is_some() {
             self.conductor.wake();
         }
+        drop(state);
         failed.map_or(Ok(()), Err)
     }
 
@@ -327,11 +355,17 @@ impl Inner {
     }
 
     fn launch_here(self: &Arc<Self>, part: &[(usize, u32)]) -> Result<Vec<u32>> {
-        let yard = self.lock().yard.clone().ok_or_else(|| self.refused("was not prepared"))?;
+        let (yard, mut outfits) = {
+            let mut state = self.lock();
+            let take = |ranks: &mut Ranks| part.iter().map(|(member, _)| (*member, ranks.take(*member))).collect();
+            let outfits: HashMap<usize, Outfit> = state.ranks.as_mut().map(take).unwrap_or_default();
+            (state.yard.clone(), outfits)
+        };
+        let yard = yard.ok_or_else(|| self.refused("was not prepared"))?;
         let starts = part.iter().map(|&(member, attempt)| {
             let key = self.conductor.key(self, member, attempt);
             let (wish, seat) = self.lock().order(member);
-            let (env, descriptors) = self.lock().ranks.as_mut().map(|ranks| ranks.take(member)).unwrap_or_default();
+            let (env, descriptors) = outfits.remove(&member).unwrap_or_default();
             Start { member, attempt, wish, key, seat, env, descriptors }
         });
         let starts: Vec<Start> = starts.collect();
@@ -395,8 +429,25 @@ impl Inner {
         Some((site, (member as u32, state.plan.attempt(member), which as u8)))
     }
 
+    /// Where other processes ask.
+    pub(super) fn address(self: &Arc<Self>) -> Result<&Address> {
+        self.address.get_or_try_init(|| Address::open(self))
+    }
+
+    /// Ends it: nothing of it runs any more.
+    pub(super) fn close(self: &Arc<Self>) -> Result<()> {
+        let killed = self.decide(|plan, _| plan.kill(0..plan.len()));
+        let begun = self.lock().plan.has_begun();
+        let wait = || if begun { self.wait(Deadline::after(STUCK)).map(drop) } else { Ok(()) };
+        let ended = killed.and_then(|()| wait());
+        self.lock().plan.close();
+        self.clear();
+        self.changed.notify_all();
+        ended
+    }
+
     /// Kills what is left, for good.
-    pub(super) fn clear(&self) {
+    fn clear(&self) {
         let mut state = self.lock();
         let (yard, sites) = (state.yard.take(), std::mem::take(&mut state.sites));
         drop(state);
@@ -426,7 +477,12 @@ impl Inner {
 
     /// Waits until one process has ended for good.
     pub(super) fn wait_for(&self, member: usize, deadline: Deadline) -> Result<Exit> {
-        let state = self.wait_until(deadline, |state| state.plan.exit(member).is_some())?;
+        self.lock().for_one += 1;
+        let waited = self.wait_until(deadline, |state| state.plan.exit(member).is_some());
+        let waited = waited.map(drop);
+        let mut state = self.lock();
+        state.for_one -= 1;
+        waited?;
         let gone = || self.refused("has no such process that has ended");
         state.plan.exit(member).ok_or_else(gone)
     }
@@ -434,11 +490,11 @@ impl Inner {
     fn wait_until(&self, deadline: Deadline, over: impl Fn(&State) -> bool) -> Result<MutexGuard<'_, State>> {
         let mut state = self.lock();
         loop {
-            if over(&state) {
-                return Ok(state);
-            }
             if !state.plan.has_begun() {
                 return Err(self.refused("was not started"));
+            }
+            if over(&state) {
+                return Ok(state);
             }
             state = match deadline.left() {
                 None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
@@ -487,5 +543,6 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.clear();
+        self.address.get().iter().for_each(|address| address.close());
     }
 }
