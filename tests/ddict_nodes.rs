@@ -27,6 +27,10 @@ fn a_rank_of_a_job() {
         "ends" => ends(&dragon),
         "elsewhere" => elsewhere(&dragon),
         "stored" => stored(&dragon),
+        "copies" => copies(&dragon),
+        "kept" => return kept(dragon),
+        "few" => return few(dragon),
+        "twice" => return twice(dragon),
         "lost" => return lost(dragon),
         other => panic!("there is no part {other}"),
     }
@@ -462,4 +466,175 @@ fn lost(dragon: Runtime) {
     // The others may be at work still.
     let error = dragon.finalize().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NodeLost);
+}
+
+/// A dictionary with a replica of each manager.
+fn replicated<V: Message>(dragon: &Runtime) -> (DDict<u64, V>, Barrier) {
+    share(dragon, || {
+        let dict = DDict::builder().memory_per_node(64 << 20).managers_per_node(2).replicas(1).build();
+        (dict.unwrap(), Barrier::new(dragon.size()).unwrap())
+    })
+}
+
+#[test]
+fn with_replicas_it_is_the_same_dictionary() {
+    start("copies", &[0, 1, 2]).ends_well();
+}
+
+fn copies(dragon: &Runtime) {
+    let (dict, all) = replicated::<u64>(dragon);
+    let (me, size) = (dragon.rank() as u64, dragon.size() as u64);
+    (0..100).for_each(|n| dict.put(&(n * size + me), &n).unwrap());
+    (0..50).for_each(|n| _ = dict.fetch_add(&(1000 + n % 5), 1).unwrap());
+    all.wait().unwrap();
+    assert!((0..300).all(|key| dict.get(&key).unwrap() == key / 3));
+    assert!((0..5).all(|n| dict.get(&(1000 + n)).unwrap() == 10 * size));
+    assert_eq!((dict.len().unwrap(), dict.keys().unwrap().len(), dict.iter().unwrap().count()), (305, 305, 305));
+    assert_eq!(dict.map_reduce(|_, _| 1_u64, |a, b| a + b).unwrap(), Some(305));
+    all.wait().unwrap();
+    let won: usize = (0..20).map(|n| usize::from(dict.put_new(&(2000 + n), &me).unwrap())).sum();
+    dict.fetch_add(&3000, won as u64).unwrap();
+    all.wait().unwrap();
+    assert_eq!(dict.get(&3000).unwrap(), 20);
+    all.wait().unwrap();
+    let pool = Pool::new(1).unwrap();
+    let add =
+        |dict: DDict<u64, u64>| dict.batch(|batch| (4000..4100).try_for_each(|key| batch.put(&key, &key))).unwrap();
+    assert_eq!(pool.submit(add, dict.clone()).unwrap().get().unwrap(), 100);
+    assert!((4000..4100).all(|key| dict.get(&key).unwrap() == key));
+    all.wait().unwrap();
+    if me == 1 {
+        (0..300).for_each(|key| dict.remove(&key).unwrap());
+        assert_eq!(dict.remove(&7).unwrap_err().kind(), ErrorKind::KeyNotFound);
+        dict.clear().unwrap();
+        assert!(dict.is_empty().unwrap());
+        let bad = |builder: dragon::DDictBuilder<u64, u64>| builder.build().unwrap_err().kind();
+        assert_eq!(bad(DDict::builder().replicas(3)), ErrorKind::InvalidArgument);
+        assert_eq!(bad(DDict::builder().replicas(1).working_set(2)), ErrorKind::InvalidArgument);
+    }
+    all.wait().unwrap();
+}
+
+#[test]
+fn with_replicas_no_write_that_has_returned_is_lost_with_a_node() {
+    let outputs = start("kept", &[0, 1, 2]).outputs();
+    assert!(!outputs[1].status.success());
+    assert!(outputs[0].status.success() && outputs[2].status.success(), "{}\n{}", text(&outputs[0]), text(&outputs[2]));
+}
+
+/// The value that a rank puts in round `n`: long enough to be torn, if that could be.
+fn round(rank: usize, n: u64) -> Vec<u64> {
+    vec![n << 8 | rank as u64; 40]
+}
+
+fn kept(dragon: Runtime) {
+    let (dict, all) = replicated::<Vec<u64>>(&dragon);
+    let (rank, events) = (dragon.rank(), dragon.events());
+    // Each rank counts up keys of its own, and all count up the same ones.
+    let mine = |key: u64| 100 * (rank as u64 + 1) + key;
+    let mut last = [0; 20];
+    all.wait().unwrap();
+    for n in 1..=60 {
+        if rank == 1 && n == 20 {
+            die();
+        }
+        for key in 0..20 {
+            match dict.put(&mine(key), &round(rank, n)) {
+                Ok(()) => last[key as usize] = n,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::NodeLost, "{error}"),
+            }
+            let got = dict.get(&mine(key)).unwrap();
+            assert!(got.iter().all(|word| *word == got[0]), "torn: {got:?}");
+            assert!(got[0] >> 8 >= last[key as usize], "{} after {}", got[0] >> 8, last[key as usize]);
+        }
+    }
+    let lost = std::iter::from_fn(|| events.next_timeout(LONG)).find(|event| format!("{event:?}").contains("NodeLost"));
+    assert!(lost.is_some(), "all hear of the loss");
+    // What rank 1 had put is there as well: it got as far as 19.
+    (0..20).for_each(|key| assert_eq!(dict.get(&(200 + key)).unwrap(), round(1, 19)));
+    let keys = dict.keys().unwrap();
+    assert!(keys.len() == 60 && dict.len().unwrap() == 60, "{} keys", keys.len());
+    assert_eq!(dragon.finalize().unwrap_err().kind(), ErrorKind::NodeLost);
+}
+
+#[test]
+fn a_node_that_is_left_with_too_few_refuses_and_does_not_hang() {
+    let outputs = start("few", &[0, 1, 2]).outputs();
+    assert!(outputs[0].status.success(), "{}", text(&outputs[0]));
+}
+
+fn few(dragon: Runtime) {
+    let (dict, all) = replicated::<u64>(&dragon);
+    (0..100).for_each(|key| dict.put(&key, &key).unwrap());
+    all.wait().unwrap();
+    if dragon.rank() != 0 {
+        die();
+    }
+    let mut refused = 0;
+    let begun = std::time::Instant::now();
+    while refused < 200 {
+        assert!(begun.elapsed() < LONG);
+        for key in 0..100 {
+            match dict.put(&key, &key) {
+                Ok(()) => {}
+                Err(error) => {
+                    assert!(error.is_lost(), "{error}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    // Whichever of the two was lost first: others may have gone on without this node, if they were only cut off.
+    let _ = (0..100).filter(|key| dict.get(key).is_ok()).count();
+    assert_eq!(dragon.finalize().unwrap_err().kind(), ErrorKind::NodeLost);
+}
+
+#[test]
+fn a_copy_that_was_lost_is_made_anew_on_another_node() {
+    let outputs = start("twice", &[0, 1, 2, 3]).outputs();
+    let well: Vec<bool> = outputs.iter().map(|output| output.status.success()).collect();
+    assert_eq!(well, [true, false, false, true], "{}", outputs.iter().map(text).collect::<String>());
+}
+
+/// Node 1 dies, and when the copies are made anew node 2, which has the only ones that node 1 had not.
+fn twice(dragon: Runtime) {
+    let (dict, all) = replicated::<u64>(&dragon);
+    let rank = dragon.rank();
+    if rank == 0 {
+        (0..2000).for_each(|key| dict.put(&key, &key).unwrap());
+    }
+    all.wait().unwrap();
+    if rank == 1 {
+        die();
+    }
+    // Its managers are 2 and 3. They are at node 2 then, and copied to node 3.
+    let in_use = |dragon: &Runtime| dragon.stats().memory.in_use;
+    let before = in_use(&dragon);
+    let lost = |key: &u64| [2, 3].contains(&dict.which_manager(key).unwrap());
+    let keys: Vec<u64> = (0..2000).filter(lost).collect();
+    let begun = std::time::Instant::now();
+    let meet = Queue::<u8>::builder();
+    if rank == 3 {
+        while in_use(&dragon) < before + 16 * keys.len() as u64 {
+            assert!(begun.elapsed() < LONG, "nothing is copied");
+            std::thread::yield_now();
+        }
+        let filled = meet.name("filled").build().unwrap();
+        filled.put(0).unwrap();
+        std::mem::forget(filled);
+    } else if rank == 2 {
+        Queue::<u8>::open_timeout("filled", LONG).unwrap().get().unwrap();
+        // The last keys may be on their way.
+        std::thread::sleep(Duration::from_millis(300));
+        die();
+    }
+    // Until node 2 is lost.
+    while keys.iter().all(|key| dict.put(key, &(key + 1)).is_ok()) {
+        assert!(begun.elapsed() < LONG, "node 2 is not lost");
+    }
+    for key in keys {
+        assert!([key, key + 1].contains(&dict.get(&key).unwrap()));
+    }
+    assert_eq!(dict.len().unwrap(), 2000);
+    assert_eq!(dragon.finalize().unwrap_err().kind(), ErrorKind::NodeLost);
 }

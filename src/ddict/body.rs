@@ -4,6 +4,7 @@
 //! upper words   0  Gate     newest checkpoint:32 frozen:1 destroyed:1
 //!               1  Floor    the oldest checkpoint of which all values are kept
 //!               2  Window   how many checkpoints may be looked at
+//!               4  Useless  1: with replicas, others may have gone on without this part
 //!               3  Rules    waits for keys:1  waits for writers:1  persists:1
 //! ```
 //! A call that writes looks at the gate, and is refused by the table if it changes before the call has begun.
@@ -27,6 +28,7 @@ const GATE: usize = 0;
 const FLOOR: usize = 1;
 const WINDOW: usize = 2;
 const RULES: usize = 3;
+const USELESS: usize = 4;
 
 const FROZEN: u64 = 1 << 32;
 const DESTROYED: u64 = 1 << 33;
@@ -155,6 +157,17 @@ impl Body {
     #[inline]
     pub(super) fn gate(&self) -> Gate {
         Gate(self.upper(GATE).load(Ordering::SeqCst)) // SeqCst: pairs with `turn_gate`
+    }
+
+    /// Whether a part with replicas may be read without asking its home.
+    #[inline]
+    pub(super) fn is_usable(&self) -> bool {
+        self.upper(USELESS).load(Ordering::Acquire) == 0 // pairs with `give_up`
+    }
+
+    /// This part must not be used any more: the home says so.
+    pub(super) fn give_up(&self) {
+        self.upper(USELESS).store(1, Ordering::Release); // pairs with `is_usable`
     }
 
     /// Changes the gate, unless somebody else has.

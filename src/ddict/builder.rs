@@ -12,6 +12,7 @@ use super::body::{Body, Rules};
 use super::handle::label;
 use super::home::Note;
 use super::place::{Map, Shape};
+use super::replica::PLACES_MOST;
 use super::store::Persist;
 use crate::codec::{Codec, Postcard};
 use crate::error::{Error, ErrorKind, Result};
@@ -48,6 +49,7 @@ pub struct DDictBuilder<K, V, C = Postcard> {
     waits_for_writers: bool,
     persist: Option<Persist>,
     nodes: Option<Vec<NodeId>>,
+    replicas: u32,
     /// What hashes begin with, of a copy.
     seed: Option<u64>,
     types: PhantomData<fn(K, V, C) -> V>,
@@ -64,6 +66,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDictBuilder<K, V, C> {
             waits_for_writers: false,
             persist: None,
             nodes: None,
+            replicas: 0,
             seed: None,
             types: PhantomData,
         }
@@ -87,6 +90,17 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDictBuilder<K, V, C> {
     /// more than one only serves to [address](DDict::manager) them. Default: 1.
     pub fn managers_per_node(mut self, managers: usize) -> Self {
         self.managers = managers;
+        self
+    }
+
+    /// How many copies of each manager other nodes have. A write is done at all copies before it returns, so with at
+    /// least 1 no write that has returned is lost with a node; another then acts for it, and a further node gets a copy. Each
+    /// node's memory is shared between its managers and its copies of others. After the loss of a node some other has a copy
+    /// more, and takes more memory. A call that was under way when the node was lost may fail with
+    /// [`NodeLost`](ErrorKind::NodeLost) and be done all the same. Not together with checkpoints, nor with values that hold
+    /// handles. Default: 0.
+    pub fn replicas(mut self, copies: u32) -> Self {
+        self.replicas = copies;
         self
     }
 
@@ -139,8 +153,11 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDictBuilder<K, V, C> {
             waits_for_writers: self.waits_for_writers,
             persists: self.persist.is_some(),
         };
-        let limit = self.memory / self.managers as u64;
+        let limit = self.memory / (self.managers as u64 * (1 + u64::from(self.replicas)));
         let nodes = self.places(&core)?;
+        if self.replicas > 0 {
+            self.check_replicas(nodes.len())?;
+        }
         if nodes != [core.place().node()] {
             return self.build_on(core, &nodes, rules, limit);
         }
@@ -165,6 +182,24 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDictBuilder<K, V, C> {
         })
     }
 
+    fn check_replicas(&self, nodes: usize) -> Result<()> {
+        let refused = |text: String| Err(Error::new(ErrorKind::InvalidArgument, text));
+        if self.replicas as usize >= nodes {
+            return refused(format!(
+                "{} replicas need {} nodes, and there are {nodes}",
+                self.replicas,
+                self.replicas + 1
+            ));
+        }
+        if nodes > PLACES_MOST {
+            return refused(format!("a dictionary with replicas has at most {PLACES_MOST} nodes: see `nodes`"));
+        }
+        if self.window > 1 || self.persist.is_some() {
+            return refused("a dictionary has replicas, or checkpoints: not both".into());
+        }
+        Ok(())
+    }
+
     /// The nodes that it shall be on.
     fn places(&self, core: &Core) -> Result<Vec<NodeNumber>> {
         let all = core.place().nodes();
@@ -184,7 +219,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDictBuilder<K, V, C> {
     fn build_on(self, core: Arc<Core>, nodes: &[NodeNumber], rules: Rules, limit: u64) -> Result<DDict<K, V, C>> {
         let label = label::<K, V, C>();
         let seed = self.seed.unwrap_or(core.memory().job().0 ^ label);
-        let shape = Shape { label, seed, managers: self.managers as u32, limit, rules };
+        let shape = Shape { label, seed, managers: self.managers as u32, limit, rules, replicas: self.replicas };
         let persist = self.persist.as_ref().zip(self.name.as_deref());
         let map = Map::create::<K, V, C>(&core, shape, nodes, persist)?;
         if let Some(name) = &self.name {
@@ -226,10 +261,11 @@ pub(super) fn alike<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(
     let (table, rules) = (dict.body.table(), dict.body.rules);
     let nodes = dict.tie.as_ref().map(|tie| tie.map.nodes());
     let managers = dict.tie.as_ref().map_or(table.shards(), |tie| tie.map.directory.shape.managers as usize);
+    let replicas = dict.tie.as_ref().map_or(0, |tie| u64::from(tie.map.directory.shape.replicas));
     // One of this node alone stays so.
     let nodes = nodes.or_else(|| Some(vec![NodeId::new(dict.body.core.place().node())]));
     DDictBuilder {
-        memory: table.limit() * managers as u64,
+        memory: table.limit() * managers as u64 * (1 + replicas),
         managers,
         name: Some(name.into()),
         window: rules.window,
@@ -237,6 +273,7 @@ pub(super) fn alike<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(
         waits_for_writers: rules.waits_for_writers,
         persist: None,
         nodes,
+        replicas: dict.tie.as_ref().map_or(0, |tie| tie.map.directory.shape.replicas),
         seed: Some(table.seed()),
         types: PhantomData,
     }

@@ -139,7 +139,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     where
         V: Whole,
     {
-        if let Some(tie) = &self.tie {
+        if let Some(tie) = self.tie.as_ref().filter(|tie| tie.map.directory.shape.replicas == 0) {
             let far = with_key::<K, C, _>(key, |bytes| {
                 let to = self.away(&self.body.table().key(bytes));
                 to.map(|_| self.far_add(&tie.map, self.which_manager(key)?, bytes, &by)).transpose()

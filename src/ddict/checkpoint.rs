@@ -229,7 +229,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         super::encode::with_key::<K, C, _>(key, |bytes| {
             let table = self.body.table();
             let key = table.key(bytes);
-            match self.away(&key) {
+            match self.away_to_write(&key) {
                 Some(to) => self.far_remove(to, &key, expect),
                 None => self.remove_bytes_at(self.shard_of(&key), &key, expect),
             }

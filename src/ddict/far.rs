@@ -39,6 +39,12 @@ pub(super) mod op {
     pub(in crate::ddict) const SIT: u16 = 10;
     /// Gives the part a name: in place of a key.
     pub(in crate::ddict) const NAME: u16 = 12;
+    /// What the acting copy of some keys does: see `replica.rs`. The head's name is the set of lost places.
+    pub(in crate::ddict) const COPY: u16 = 13;
+    /// Which places are lost, before another acts for them.
+    pub(in crate::ddict) const ADOPT: u16 = 14;
+    /// The copy of a shard has all keys.
+    pub(in crate::ddict) const FULL: u16 = 15;
     /// A handle that wrote is gone.
     pub(in crate::ddict) const RISE: u16 = 11;
 }
@@ -171,8 +177,17 @@ impl Map {
     #[cold]
     fn unreachable(&self, place: usize, error: FarError) -> Error {
         let node = self.node(place);
+        let replicated = self.directory.shape.replicas > 0;
         match error {
-            FarError::Mesh(lost @ (MeshError::Lost { .. } | MeshError::NoHub)) => {
+            FarError::Mesh(lost @ MeshError::Lost { .. }) if replicated => {
+                self.lose(place);
+                let text = format!(
+                    "{} may have done what it was asked or not when its node {node} was lost; the next call goes to a copy",
+                    self.body.name()
+                );
+                Error::with_source(ErrorKind::NodeLost, text, lost)
+            }
+            FarError::Mesh(lost @ MeshError::Lost { .. }) => {
                 let managers = self.directory.managers_of(place);
                 let text = format!(
                     "managers {} to {} of {} are lost with their node {node}, and there are no replicas of them \
@@ -189,11 +204,18 @@ impl Map {
 }
 
 impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
-    /// Where a key's calls go, if that is another node.
+    /// Where a key is read, if not in the memory of this node.
     #[inline]
     pub(super) fn away(&self, key: &Key<'_>) -> Option<(&Map, Spot)> {
         let map = &*self.tie.as_ref()?.map;
-        Some((map, map.away(self.manager, key)?))
+        Some((map, map.away(self.manager, key, false)?))
+    }
+
+    /// Where a key is written, if not in the memory of this node.
+    #[inline]
+    pub(super) fn away_to_write(&self, key: &Key<'_>) -> Option<(&Map, Spot)> {
+        let map = &*self.tie.as_ref()?.map;
+        Some((map, map.away(self.manager, key, true)?))
     }
 
     fn head(&self, op: u16, spot: Spot) -> Head {
@@ -201,8 +223,20 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         Head { shard: spot.shard as u32, at, ..Head::new(op) }
     }
 
-    fn ask(&self, (map, spot): (&Map, Spot), head: Head, key: &[u8]) -> Result<Reply> {
-        map.read(spot.place, send(map.home(spot.place)?, head, key, 0, |_| ()))
+    /// Asks the copy that acts. One that reads goes on to the next when that is lost; one that writes cannot know
+    /// whether it was done.
+    fn ask(&self, (map, mut spot): (&Map, Spot), mut head: Head, key: &[u8]) -> Result<Reply> {
+        loop {
+            let reply = send(map.home(spot.place)?, head, key, 0, |_| ());
+            let writes = head.op == op::REMOVE;
+            match reply {
+                Err(FarError::Mesh(MeshError::Lost { .. })) if map.lose(spot.place) && !writes => {
+                    spot = map.acting(spot.manager);
+                    head.shard = spot.shard as u32;
+                }
+                reply => return map.read(spot.place, reply),
+            }
+        }
     }
 
     fn writing(&self, op: u16, spot: Spot, expect: Expect) -> Head {
@@ -382,6 +416,13 @@ impl<'m> Calls<'m> {
         }
         let tag = self.next;
         self.next += 1;
+        if Some(place) == self.map.here {
+            // To the own node there is no call without waiting.
+            let fill = |space: &mut [u8]| space.copy_from_slice(body);
+            let reply = self.map.home(place)?.call(bytemuck::bytes_of(head), body.len(), fill);
+            self.early.push((place, self.map.read(place, reply)));
+            return Ok(());
+        }
         let asked = self.map.home(place)?.ask(bytemuck::bytes_of(head), body, self.inbox.id(), tag);
         match asked {
             Ok(()) => self.asked.push((tag, place)),

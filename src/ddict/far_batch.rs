@@ -1,7 +1,7 @@
 //! Several puts as few messages: gathered by the node they are for, and all nodes at work at the same time.
 //!
 //! ```text
-//! record   shard:4 key length:4 value length:7 kept:1 bytes, little-endian; key; value
+//! record   shard:4 key length:4 value length:7 kept:1 and removes:2 in one, little-endian; key; value
 //! ```
 
 use super::DDict;
@@ -25,8 +25,19 @@ pub(super) struct Record<'r> {
     pub(super) kept: bool,
 }
 
-/// Shows the records of a batch, until `see` refuses.
-pub(super) fn each(mut bytes: &[u8], mut see: impl FnMut(Record<'_>) -> Result<()>) -> Result<()> {
+/// Bits of a record's last byte.
+const KEPT: u8 = 1;
+const REMOVES: u8 = 2;
+
+/// Adds a record to a batch.
+pub(super) fn add(space: &mut Vec<u8>, record: &Record<'_>, removes: bool) {
+    let last = if record.kept { KEPT } else { 0 } | if removes { REMOVES } else { 0 };
+    begin(space, record.shard, record.key, record.value.len(), last);
+    space.extend_from_slice(record.value);
+}
+
+/// Shows the records of a batch, and whether they remove their key, until `see` refuses.
+pub(super) fn each(mut bytes: &[u8], mut see: impl FnMut(Record<'_>, bool) -> Result<()>) -> Result<()> {
     let short = || Error::new(ErrorKind::Io, "a batch is cut short");
     while !bytes.is_empty() {
         let (head, rest) = bytes.split_first_chunk::<RECORD>().ok_or_else(short)?;
@@ -34,7 +45,7 @@ pub(super) fn each(mut bytes: &[u8], mut see: impl FnMut(Record<'_>) -> Result<(
         let word = u64::from_le_bytes([head[8], head[9], head[10], head[11], head[12], head[13], head[14], 0]);
         let (key, rest) = rest.split_at_checked(number(4)).ok_or_else(short)?;
         let (value, rest) = rest.split_at_checked(word as usize).ok_or_else(short)?;
-        see(Record { shard: number(0), key, value, kept: head[15] != 0 })?;
+        see(Record { shard: number(0), key, value, kept: head[15] & KEPT != 0 }, head[15] & REMOVES != 0)?;
         bytes = rest;
     }
     Ok(())
@@ -70,11 +81,11 @@ impl<'d> Outbox<'d> {
     ) -> Result<bool> {
         with_key::<K, C, _>(key, |bytes| {
             let key = dict.body.table().key(bytes);
-            let Some((_, spot)) = dict.away(&key) else { return Ok(false) };
+            let Some((_, spot)) = dict.away_to_write(&key) else { return Ok(false) };
             let space = &mut self.gathered[spot.place];
             let added = match <C as Codec<V>>::length(value) {
                 Some(len) => {
-                    begin(space, spot.shard, bytes, len, kept);
+                    begin(space, spot.shard, bytes, len, u8::from(kept));
                     let at = space.len();
                     space.resize(at + len, 0);
                     <C as Codec<V>>::write(value, &mut space[at..]);
@@ -82,7 +93,7 @@ impl<'d> Outbox<'d> {
                 }
                 None => with_value::<V, C, _>(value, |value, cargo| {
                     if cargo.is_empty() {
-                        begin(space, spot.shard, bytes, value.len(), kept);
+                        begin(space, spot.shard, bytes, value.len(), u8::from(kept));
                         space.extend_from_slice(value);
                     }
                     Ok(cargo.is_empty())
@@ -123,10 +134,10 @@ impl<'d> Outbox<'d> {
     }
 }
 
-fn begin(space: &mut Vec<u8>, shard: usize, key: &[u8], value: usize, kept: bool) {
+fn begin(space: &mut Vec<u8>, shard: usize, key: &[u8], value: usize, last: u8) {
     space.extend_from_slice(&(shard as u32).to_le_bytes());
     space.extend_from_slice(&(key.len() as u32).to_le_bytes());
     space.extend_from_slice(&(value as u64).to_le_bytes()[..7]);
-    space.push(u8::from(kept));
+    space.push(last);
     space.extend_from_slice(key);
 }

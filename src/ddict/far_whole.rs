@@ -31,8 +31,8 @@ pub(super) struct Sent<A> {
     pub(super) place: u32,
     part: ObjectId,
     at: u32,
-    /// The shard that it is about; none: all.
-    shard: Option<u32>,
+    /// The shards that it is about; none: all.
+    shards: Option<Vec<u32>>,
     pub(super) argument: A,
 }
 
@@ -51,49 +51,84 @@ impl<A> Sent<A> {
         Ok(DDict {
             body: Arc::new(body),
             at: AtomicU32::new(self.at),
-            manager: self.shard,
+            manager: None,
             seat: OnceCell::new(),
             tie: None,
             types: std::marker::PhantomData,
         })
+    }
+
+    /// What a function makes of the dictionary of that place, or of each of the shards that it is about.
+    fn each<K: 'static, V: 'static, C: Codec<K> + Codec<V>, R>(
+        &self,
+        function: impl Fn(&DDict<K, V, C>) -> Result<R>,
+    ) -> Result<Vec<R>> {
+        let whole = self.dict::<K, V, C>()?;
+        match &self.shards {
+            None => Ok(vec![function(&whole)?]),
+            Some(shards) => shards.iter().map(|shard| function(&whole.at_manager(*shard as usize))).collect(),
+        }
     }
 }
 
 impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     fn sent<A>(&self, map: &Map, place: usize, argument: A) -> Sent<A> {
         let at = self.at.load(Ordering::Relaxed); // this handle's own
-        let shard = self.manager.map(|manager| map.directory.spot(manager).shard as u32);
-        Sent { place: place as u32, part: map.directory.places[place].1, at, shard, argument }
+        let replicated = map.directory.shape.replicas > 0;
+        let here =
+            |manager: u32| Some(map.acting(manager)).filter(|spot| spot.place == place).map(|spot| spot.shard as u32);
+        let shards = match self.manager {
+            Some(manager) => Some(here(manager).into_iter().collect()),
+            None if replicated => Some((0..map.directory.managers()).filter_map(here).collect()),
+            None => None,
+        };
+        Sent { place: place as u32, part: map.directory.places[place].1, at, shards, argument }
     }
 
     /// The places that this handle's calls go to.
-    fn places(&self, map: &Map) -> std::ops::Range<usize> {
-        match self.manager {
-            Some(manager) => {
-                let place = map.directory.spot(manager).place;
-                place..place + 1
-            }
-            None => 0..map.directory.places.len(),
-        }
+    fn places(&self, map: &Map) -> Vec<usize> {
+        let managers = match self.manager {
+            Some(manager) => manager..manager + 1,
+            None => 0..map.directory.managers(),
+        };
+        let places: std::collections::BTreeSet<usize> = managers.map(|manager| map.acting(manager).place).collect();
+        places.into_iter().collect()
     }
 
-    /// Runs a function at all places of this handle, at the same time: what each says, by place.
+    /// Runs a function at all places of this handle, at the same time: what each says, by place. With replicas again, if
+    /// one is lost meanwhile.
     pub(super) fn everywhere<F, A, R>(&self, map: &Map, function: F, argument: &A) -> Result<Vec<(usize, R)>>
     where
         F: Fn(Sent<A>) -> Did<R> + Copy + Send + Sync + 'static,
         A: Message + Clone,
         R: Message,
     {
-        self.at_places(map, self.places(map), function, argument)
+        loop {
+            let places = self.places(map);
+            match self.at_places(map, &places, function, argument) {
+                Err(error) if error.kind() == ErrorKind::NodeLost && self.places(map) != places => {}
+                done => return done,
+            }
+        }
     }
 
-    fn at_places<F, A, R>(
-        &self,
-        map: &Map,
-        places: std::ops::Range<usize>,
-        function: F,
-        argument: &A,
-    ) -> Result<Vec<(usize, R)>>
+    /// Runs a function at all places that are there, of their whole parts.
+    fn at_all<F, A, R>(&self, map: &Map, function: F, argument: &A) -> Result<Vec<(usize, R)>>
+    where
+        F: Fn(Sent<A>) -> Did<R> + Copy + Send + Sync + 'static,
+        A: Message + Clone,
+        R: Message,
+    {
+        loop {
+            let places = map.there();
+            match self.whole().at_places(map, &places, function, argument) {
+                Err(error) if error.kind() == ErrorKind::NodeLost && map.there() != places => {}
+                done => return done,
+            }
+        }
+    }
+
+    fn at_places<F, A, R>(&self, map: &Map, places: &[usize], function: F, argument: &A) -> Result<Vec<(usize, R)>>
     where
         F: Fn(Sent<A>) -> Did<R> + Copy + Send + Sync + 'static,
         A: Message + Clone,
@@ -101,7 +136,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     {
         let entry = task::name_in_full(thunk::one(function))?;
         let mut calls = Calls::new(map)?;
-        for place in places.clone().filter(|place| Some(*place) != map.here) {
+        for place in places.iter().copied().filter(|place| Some(*place) != map.here) {
             let (mut bytes, mut body) = (Vec::new(), Vec::new());
             wire::encode(&self.sent(map, place, argument.clone()), &mut bytes)?;
             wire::encode(&(entry.clone(), bytes), &mut body)?;
@@ -149,7 +184,8 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         K: Send,
     {
         let place = map.here.filter(|here| self.places(map).contains(here));
-        place.map_or(Ok(Vec::new()), |here| self.sent(map, here, ()).dict::<K, V, C>()?.keys())
+        let Some(here) = place else { return Ok(Vec::new()) };
+        Ok(self.sent(map, here, ()).each(|dict: &DDict<K, V, C>| dict.keys())?.into_iter().flatten().collect())
     }
 
     pub(super) fn far_len(&self, map: &Map) -> Result<u64> {
@@ -157,19 +193,28 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     }
 
     pub(super) fn far_clear(&self, map: &Map) -> Result<()> {
-        self.everywhere(map, clear_at::<K, V, C>, &()).map(drop)
+        if map.directory.shape.replicas == 0 {
+            return self.everywhere(map, clear_at::<K, V, C>, &()).map(drop);
+        }
+        // Each removal is done at all copies.
+        for (_, keys) in self.everywhere(map, keys_at::<K, V, C>, &())? {
+            for key in pack::keys(&keys) {
+                let key = self.body.table().key(key?);
+                if let Some(to) = self.away_to_write(&key) {
+                    self.far_remove(to, &key, Expect::Any)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn far_stats(&self, map: &Map) -> Result<DDictStats> {
         let mut all = DDictStats { managers: Vec::new(), newest_checkpoint: 0, frozen: false };
         for (place, (managers, newest, frozen)) in self.everywhere(map, stats_at::<K, V, C>, &())? {
-            let (first, node) = (map.directory.managers_of(place).start, NodeId::new(map.node(place)));
-            let of = |(shard, keys, in_use, limit): Figures| ManagerStats {
-                manager: first + shard,
-                node,
-                keys,
-                in_use,
-                limit,
+            let node = NodeId::new(map.node(place));
+            let of = |(shard, keys, in_use, limit): Figures| {
+                let manager = map.directory.manager_at(place, shard as usize);
+                ManagerStats { manager, node, keys, in_use, limit }
             };
             all.managers.extend(managers.into_iter().map(of));
             all.newest_checkpoint = all.newest_checkpoint.max(newest);
@@ -180,8 +225,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     }
 
     pub(super) fn far_freeze(&self, map: &Map, frozen: bool) -> Result<()> {
-        let whole = self.whole();
-        whole.everywhere(map, freeze_at::<K, V, C>, &frozen).map(drop)
+        self.at_all(map, freeze_at::<K, V, C>, &frozen).map(drop)
     }
 
     /// As any of the nodes that answer has it.
@@ -192,20 +236,20 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
 
     pub(super) fn far_destroy(&self, map: &Map) {
         // One that is lost has nothing left to destroy.
-        let _ = self.whole().everywhere(map, destroy_at::<K, V, C>, &());
+        let _ = self.at_all(map, destroy_at::<K, V, C>, &());
         self.body.wake();
     }
 
     /// The newest checkpoint of all.
     pub(super) fn far_newest(&self, map: &Map) -> Result<u32> {
-        let newest = self.whole().everywhere(map, newest_at::<K, V, C>, &())?;
+        let newest = self.at_all(map, newest_at::<K, V, C>, &())?;
         Ok(newest.into_iter().map(|(_, newest)| newest).max().unwrap_or(0))
     }
 
     /// Copies every part into that of another dictionary of the same shape.
     pub(super) fn far_copy(&self, map: &Map, copy: &Map) -> Result<()> {
         let parts: Vec<ObjectId> = copy.directory.places.iter().map(|(_, part)| *part).collect();
-        self.whole().everywhere(map, copy_at::<K, V, C>, &parts).map(drop)
+        self.at_all(map, copy_at::<K, V, C>, &parts).map(drop)
     }
 
     /// One part of a manager of another node, read there.
@@ -265,8 +309,8 @@ fn said<R>(did: Did<R>) -> Result<R> {
 
 // ---- what runs at a place ---------------------------------------------------------------------------
 
-fn keys_at<K: Send + 'static, V: 'static, C: Codec<K> + Codec<V>>(sent: Sent<()>) -> Did<Vec<u8>> {
-    did(sent.dict::<K, V, C>().and_then(|dict| {
+fn keys_at<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(sent: Sent<()>) -> Did<Vec<u8>> {
+    let keys = sent.each(|dict: &DDict<K, V, C>| {
         let (view, table) = (dict.here(), dict.body.table());
         let list = |(manager, part): (usize, usize)| {
             let mut keys = Vec::new();
@@ -276,25 +320,28 @@ fn keys_at<K: Send + 'static, V: 'static, C: Codec<K> + Codec<V>>(sent: Sent<()>
         let lists: Vec<Vec<u8>> = dict.parts().into_par_iter().map(list).collect();
         dict.still_there(view.at)?;
         Ok(lists.concat())
-    }))
+    });
+    did(keys.map(|keys| keys.concat()))
 }
 
 fn len_at<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(sent: Sent<()>) -> Did<u64> {
-    did(sent.dict::<K, V, C>().and_then(|dict| dict.len()))
+    did(sent.each(|dict: &DDict<K, V, C>| dict.len()).map(|lens| lens.iter().sum()))
 }
 
 fn clear_at<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(sent: Sent<()>) -> Did<()> {
-    did(sent.dict::<K, V, C>().and_then(|dict| dict.clear()))
+    did(sent.each(|dict: &DDict<K, V, C>| dict.clear()).map(drop))
 }
 
 /// Shard, keys, bytes in use, most bytes.
 type Figures = (u32, u64, u64, u64);
 
 fn stats_at<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(sent: Sent<()>) -> Did<(Vec<Figures>, u32, bool)> {
-    did(sent.dict::<K, V, C>().and_then(|dict| {
-        let stats = dict.stats()?;
-        let figures = stats.managers.iter().map(|one| (one.manager, one.keys, one.in_use, one.limit)).collect();
-        Ok((figures, stats.newest_checkpoint, stats.frozen))
+    let stats = sent.each(|dict: &DDict<K, V, C>| dict.stats());
+    did(stats.map(|stats| {
+        let managers = stats.iter().flat_map(|stats| &stats.managers);
+        let figures = managers.map(|one| (one.manager, one.keys, one.in_use, one.limit)).collect();
+        let newest = stats.iter().map(|stats| stats.newest_checkpoint).max();
+        (figures, newest.unwrap_or(0), stats.iter().any(|stats| stats.frozen))
     }))
 }
 
@@ -315,7 +362,7 @@ fn copy_at<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(sent: Sent<Vec<Object
     did(sent.dict::<K, V, C>().and_then(|dict| {
         let none = || Error::new(ErrorKind::Io, "a part of a dictionary has none to be copied into");
         let part = *sent.argument.get(sent.place as usize).ok_or_else(none)?;
-        let copy = Sent { part, place: sent.place, at: 0, shard: None, argument: () }.dict::<K, V, C>()?;
+        let copy = Sent { part, place: sent.place, at: 0, shards: None, argument: () }.dict::<K, V, C>()?;
         dict.copy_into(&copy)
     }))
 }
@@ -327,7 +374,8 @@ fn walk_at<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(sent: Sent<u32>) -> D
             pack::add_item(&mut items, &item);
             Ok(())
         };
-        dict.walk_part(sent.shard.unwrap_or(0) as usize, sent.argument as usize, view, add)?;
+        let shard = sent.shards.iter().flatten().next().copied().unwrap_or(0);
+        dict.walk_part(shard as usize, sent.argument as usize, view, add)?;
         dict.still_there(view.at)?;
         Ok(items)
     }))
@@ -341,30 +389,21 @@ where
     X: Message + Sync,
     F: Fn(&X, &K, &V) -> bool + Copy + Send + Sync + 'static,
 {
-    did(sent.dict::<K, V, C>().and_then(|dict| {
-        let context: X = wire::decode(&sent.argument)?;
-        let mut items = Vec::new();
-        for (key, value) in dict.filter(thunk::remake::<F>(), &context)? {
-            with_key::<K, C, _>(&key, |key| {
-                let mut add = |value: &[u8]| {
-                    pack::add_item(&mut items, &Item { key, value, kept: false, version: 0, cargo: false });
-                };
-                match <C as Codec<V>>::length(&value) {
-                    Some(len) => {
-                        let mut bytes = vec![0; len];
-                        <C as Codec<V>>::write(&value, &mut bytes);
-                        add(&bytes);
-                        Ok(())
-                    }
-                    None => with_value::<V, C, _>(&value, |bytes, _| {
-                        add(bytes);
-                        Ok(())
-                    }),
-                }
-            })?;
-        }
-        Ok(items)
-    }))
+    let items = wire::decode::<X>(&sent.argument).map_err(Error::from).and_then(|context| {
+        sent.each(|dict: &DDict<K, V, C>| {
+            let mut items = Vec::new();
+            for (key, value) in dict.filter(thunk::remake::<F>(), &context)? {
+                let value = bytes_of::<V, C>(&value)?;
+                with_key::<K, C, _>(&key, |key| {
+                    let item = Item { key, value: &value, kept: false, version: 0, cargo: false };
+                    pack::add_item(&mut items, &item);
+                    Ok(())
+                })?;
+            }
+            Ok(items)
+        })
+    });
+    did(items.map(|items| items.concat()))
 }
 
 fn map_reduce_at<K, V, C, R, F, G>(sent: Sent<()>) -> Did<Option<R>>
@@ -376,7 +415,9 @@ where
     F: Fn(&K, &V) -> R + Copy + Send + Sync + 'static,
     G: Fn(R, R) -> R + Copy + Send + Sync + 'static,
 {
-    did(sent.dict::<K, V, C>().and_then(|dict| dict.map_reduce(thunk::remake::<F>(), thunk::remake::<G>())))
+    let reduce = thunk::remake::<G>();
+    let sums = sent.each(|dict: &DDict<K, V, C>| dict.map_reduce(thunk::remake::<F>(), reduce));
+    did(sums.map(|sums| sums.into_iter().flatten().reduce(reduce)))
 }
 
 /// What a shipped change makes of a number: the key's bytes and what is added.
@@ -386,10 +427,11 @@ where
     V: super::Whole,
     C: Codec<K> + Codec<V>,
 {
-    did(sent.dict::<K, V, C>().and_then(|dict| {
+    let before = sent.each(|dict: &DDict<K, V, C>| {
         let (key, by) = (decode::<K, C>(&sent.argument.0)?, decode::<V, C>(&sent.argument.1)?);
         bytes_of::<V, C>(&dict.fetch_add(&key, by)?)
-    }))
+    });
+    did(before.map(|mut before| before.pop().unwrap_or_default()))
 }
 
 /// A value as bytes.

@@ -16,6 +16,7 @@ use super::body::Body;
 use super::far::{HEAD, Head, SaidError, flag, op, status};
 use super::handle::label;
 use super::place::{Directory, Shape};
+use super::replica::Copies;
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{NodeNumber, ObjectId, ProcId};
@@ -70,7 +71,9 @@ pub(super) type Said = std::result::Result<Option<Directory>, SaidError>;
 
 /// Makes a part in this node's memory.
 pub(super) fn make_body(core: Arc<Core>, shape: &Shape) -> Result<Body> {
-    Body::create_with(core, shape.label, shape.managers as usize, shape.limit, shape.rules, shape.seed)
+    // Room for the copies that it may have some day: an empty shard takes little.
+    let shards = shape.managers as usize * if shape.replicas == 0 { 1 } else { 2 * shape.replicas as usize + 1 };
+    Body::create_with(core, shape.label, shards, shape.limit, shape.rules, shape.seed)
 }
 
 /// What there is of a dictionary on a node without managers: a table without shards.
@@ -98,7 +101,15 @@ fn open_or_make<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(opening: &PartOp
         // Made for one node alone.
         None => Some(alone(&body)),
     };
-    seat_dict(id, Arc::new(Home::<K, V, C> { body: Arc::new(body), guests: Mutex::default(), types: PhantomData }));
+    seat_dict(
+        id,
+        Arc::new(Home::<K, V, C> {
+            body: Arc::new(body),
+            guests: Mutex::default(),
+            copies: OnceCell::new(),
+            types: PhantomData,
+        }),
+    );
     Ok(directory)
 }
 
@@ -106,7 +117,7 @@ fn open_or_make<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(opening: &PartOp
 fn alone(body: &Body) -> Directory {
     let (table, rules) = (body.table(), body.rules);
     let (label, seed, limit, managers) = (table.label(), table.seed(), table.limit(), table.shards() as u32);
-    let shape = Shape { label, seed, managers, limit, rules };
+    let shape = Shape { label, seed, managers, limit, rules, replicas: 0 };
     Directory { shape, places: vec![(body.core.place().node(), body.object().id())] }
 }
 
@@ -130,16 +141,18 @@ impl<K, V, C> Default for Guests<K, V, C> {
 
 /// Answers for a part.
 pub(super) struct Home<K, V, C> {
-    body: Arc<Body>,
+    pub(super) body: Arc<Body>,
     guests: Mutex<Guests<K, V, C>>,
+    /// Of a dictionary with replicas: known when the directory is.
+    pub(super) copies: OnceCell<Option<Copies>>,
     types: PhantomData<fn(K, V, C) -> V>,
 }
 
 /// A call, taken apart.
-struct Asked {
-    from: NodeNumber,
+pub(super) struct Asked {
+    pub(super) from: NodeNumber,
     process: ProcId,
-    head: Head,
+    pub(super) head: Head,
     /// The key, if it came with the head.
     key: Vec<u8>,
     body: Bytes,
@@ -158,11 +171,11 @@ impl Asked {
         whole.then_some(Asked { from, process, head, key, body })
     }
 
-    fn key(&self) -> &[u8] {
+    pub(super) fn key(&self) -> &[u8] {
         if self.head.has(flag::KEY_IN_HEAD) { &self.key } else { &self.body[..self.head.key as usize] }
     }
 
-    fn value(&self) -> &[u8] {
+    pub(super) fn value(&self) -> &[u8] {
         if self.head.has(flag::KEY_IN_HEAD) { &self.body } else { &self.body[self.head.key as usize..] }
     }
 
@@ -182,13 +195,20 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DictHome for Home<K, V, C> 
             let text = format!("the part has {shards} managers, and no {}", asked.head.shard);
             return refuse(answer, &Error::new(ErrorKind::InvalidArgument, text));
         }
+        if let Some(place) = self.copies().map(|copies| copies.place) {
+            return self.call_copies(place, asked, answer, threads);
+        }
         if self.is_quick(&asked.head) {
             return self.carry_out(&asked, answer);
         }
         threads.run(move || self.carry_out(&asked, answer));
     }
 
-    fn left(self: Arc<Self>, node: NodeNumber, process: Option<ProcId>, _: &Arc<Threads>) {
+    fn left(self: Arc<Self>, node: NodeNumber, process: Option<ProcId>, threads: &Arc<Threads>) {
+        if process.is_none() && self.copies().is_some() {
+            let home = self.clone();
+            threads.run(move || home.do_without(node));
+        }
         let mut guests = self.guests();
         let is_gone = |of: &(NodeNumber, ProcId, u64)| of.0 == node && process.is_none_or(|process| of.1 == process);
         let gone: Vec<_> = guests.writers.keys().copied().filter(is_gone).collect();
@@ -222,7 +242,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
     }
 
     /// The part as a handle at a checkpoint has it, of one manager.
-    fn handle(&self, shard: u32, at: u32) -> DDict<K, V, C> {
+    pub(super) fn handle(&self, shard: u32, at: u32) -> DDict<K, V, C> {
         DDict {
             body: self.body.clone(),
             at: AtomicU32::new(at),
@@ -249,7 +269,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
         Some(handle)
     }
 
-    fn carry_out(&self, asked: &Asked, answer: Answer) {
+    pub(super) fn carry_out(&self, asked: &Asked, answer: Answer) {
         match asked.head.op {
             op::GET => self.get(asked, answer),
             op::AWAIT => self.wait_for_value(asked, answer),
@@ -410,7 +430,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
         let writer = self.writer(asked);
         let through = writer.as_deref().unwrap_or(&dict);
         let table = self.body.table();
-        super::far_batch::each(asked.value(), |record| {
+        super::far_batch::each(asked.value(), |record, _| {
             if record.shard >= table.shards() {
                 return Err(Error::new(ErrorKind::InvalidArgument, "the part has no such manager"));
             }
@@ -422,7 +442,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
     }
 }
 
-fn said(wrote: Wrote) -> u16 {
+pub(super) fn said(wrote: Wrote) -> u16 {
     if wrote == Wrote::Refused { status::REFUSED } else { 0 }
 }
 
@@ -464,7 +484,7 @@ fn run(call: &[u8]) -> Result<Vec<u8>> {
     Ok(said)
 }
 
-fn refuse(answer: Answer, error: &Error) {
+pub(super) fn refuse(answer: Answer, error: &Error) {
     let mut bytes = Vec::new();
     // A number and a text into memory: nothing in it can fail.
     let _ = wire::encode(&(error.kind(), error.to_string()), &mut bytes);

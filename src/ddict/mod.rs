@@ -12,12 +12,14 @@ mod far_persist;
 mod far_whole;
 mod handle;
 mod home;
+mod home_copies;
 mod near;
 mod pack;
 mod persist;
 mod place;
 mod raw;
 mod reference;
+mod replica;
 mod store;
 mod walk;
 mod whole;
@@ -141,7 +143,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     fn put_if(&self, key: &K, value: &V, expect: Expect, kept: bool) -> Result<Wrote> {
         with_key::<K, C, _>(key, |bytes| {
             let key = self.body.table().key(bytes);
-            if let Some(to) = self.away(&key) {
+            if let Some(to) = self.away_to_write(&key) {
                 return self.far_put_value(to, &key, value, expect, kept);
             }
             match <C as Codec<V>>::length(value) {
@@ -314,11 +316,9 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// # Errors
     /// As [`try_get`](DDict::try_get).
     pub fn contains(&self, key: &K) -> Result<bool> {
-        with_key::<K, C, _>(key, |bytes| {
-            match self.away(&self.body.table().key(bytes)) {
-                Some(to) => self.far_contains(to, &self.body.table().key(bytes)),
-                None => self.contains_bytes(bytes),
-            }
+        with_key::<K, C, _>(key, |bytes| match self.away(&self.body.table().key(bytes)) {
+            Some(to) => self.far_contains(to, &self.body.table().key(bytes)),
+            None => self.contains_bytes(bytes),
         })
     }
 

@@ -36,6 +36,8 @@ pub(super) struct Shape {
     /// Bytes of each manager.
     pub(super) limit: u64,
     pub(super) rules: Rules,
+    /// Copies of each manager on other nodes.
+    pub(super) replicas: u32,
 }
 
 /// Where everything is.
@@ -53,13 +55,16 @@ pub(super) struct Map {
     pub(super) body: Arc<Body>,
     /// The place of this node.
     pub(super) here: Option<usize>,
-    /// By place; none, where the part is in this node's memory.
+    /// By place; none, where the part is in this node's memory and there are no replicas.
     homes: Vec<Option<FarDict>>,
+    /// The places that did not answer this process: with replicas, others act for them.
+    lost: AtomicU64,
 }
 
 /// Where a call goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Spot {
+    pub(super) manager: u32,
     pub(super) place: usize,
     pub(super) shard: usize,
 }
@@ -76,7 +81,7 @@ impl Directory {
 
     pub(super) fn spot(&self, manager: u32) -> Spot {
         let Shape { managers, .. } = self.shape;
-        Spot { place: (manager / managers) as usize, shard: (manager % managers) as usize }
+        Spot { manager, place: (manager / managers) as usize, shard: (manager % managers) as usize }
     }
 
     /// The node of a manager.
@@ -110,7 +115,8 @@ impl Map {
         drop(open);
         let opening = |place: usize| PartOpening::Open { part: directory.places[place].1 };
         let nodes: Vec<NodeNumber> = directory.places.iter().map(|(node, _)| *node).collect();
-        let (homes, _) = open_parts::<K, V, C>(core, &nodes, opening)?;
+        let replicated = directory.shape.replicas > 0;
+        let (homes, _) = open_parts::<K, V, C>(core, &nodes, replicated, opening)?;
         let here = nodes.iter().position(|node| *node == core.place().node());
         let map = Map::over(core, directory, here, homes)?;
         OPEN.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&map));
@@ -125,10 +131,11 @@ impl Map {
         persist: Option<(&Persist, &str)>,
     ) -> Result<Arc<Map>> {
         let here = nodes.iter().position(|node| *node == core.place().node());
-        // The near one first: it lives as long as this is in hand.
-        let body = here.map(|_| home::make_body(core.clone(), &shape)).transpose()?;
+        // The near one first: it lives as long as this is in hand. With replicas its home makes it.
+        let near = here.filter(|_| shape.replicas == 0);
+        let body = near.map(|_| home::make_body(core.clone(), &shape)).transpose()?;
         let opening = |_: usize| PartOpening::Make { shape };
-        let (homes, mut parts) = open_parts::<K, V, C>(core, nodes, opening)?;
+        let (homes, mut parts) = open_parts::<K, V, C>(core, nodes, shape.replicas > 0, opening)?;
         if let (Some(here), Some(body)) = (here, &body) {
             parts[here] = body.object().id();
         }
@@ -149,7 +156,7 @@ impl Map {
             Some(here) => Body::open(core.clone(), directory.places[here].1)?,
             None => home::make_root(core.clone(), &directory.shape)?,
         };
-        Ok(Arc::new(Map { directory, body: Arc::new(body), here, homes }))
+        Ok(Arc::new(Map { directory, body: Arc::new(body), here, homes, lost: AtomicU64::new(0) }))
     }
 
     /// Writes the directory at every place, before anybody else has the dictionary.
@@ -161,7 +168,7 @@ impl Map {
             let base = persist.map(|(_, base)| base.to_owned());
             home::Note { archive, directory: Some(self.directory.clone()), base }.encoded()
         };
-        if let Some(here) = self.here {
+        if let Some(here) = self.here.filter(|here| self.homes[*here].is_none()) {
             self.body.table().set_note(&note(here)?)?;
         }
         let mut calls = Calls::new(self)?;
@@ -173,10 +180,30 @@ impl Map {
 
     /// Where a key, or what a handle of one manager says, goes; none, if that is the memory of this node.
     #[inline]
-    pub(super) fn away(&self, manager: Option<u32>, key: &Key<'_>) -> Option<Spot> {
+    pub(super) fn away(&self, manager: Option<u32>, key: &Key<'_>, writes: bool) -> Option<Spot> {
         let manager = manager.unwrap_or_else(|| self.directory.manager_of(key));
-        let spot = self.directory.spot(manager);
-        (Some(spot.place) != self.here).then_some(spot)
+        if self.directory.shape.replicas == 0 {
+            let spot = self.directory.spot(manager);
+            return (Some(spot.place) != self.here).then_some(spot);
+        }
+        let spot = self.acting(manager);
+        // Who reads where its manager has always been needs nobody; all writes go through the home.
+        let near = Some(spot.place) == self.here && spot == self.directory.spot(manager) && !writes;
+        let may = || self.body.is_usable() && self.homes[spot.place].as_ref().is_none_or(|home| !home.is_cut());
+        (!near || !may()).then_some(spot)
+    }
+
+    /// Where the copy of a manager is that acts, as far as this process knows.
+    pub(super) fn acting(&self, manager: u32) -> Spot {
+        let own = self.directory.spot(manager);
+        let lost = self.lost.load(Ordering::Relaxed); // a hint: homes know better
+        let place = self.directory.copies(manager, lost).first().copied().unwrap_or(own.place);
+        Spot { manager, place, shard: self.directory.shard_at(manager, place).unwrap_or(own.shard) }
+    }
+
+    /// A place does not answer. Whether another may act for it.
+    pub(super) fn lose(&self, place: usize) -> bool {
+        self.directory.shape.replicas > 0 && self.lost.fetch_or(1 << place, Ordering::Relaxed) >> place & 1 == 0
     }
 
     /// The shard of a key whose manager is here.
@@ -227,6 +254,12 @@ impl Map {
         }
     }
 
+    /// The places that have not been found lost.
+    pub(super) fn there(&self) -> Vec<usize> {
+        let lost = self.lost.load(Ordering::Relaxed); // as in `acting`
+        (0..self.directory.places.len()).filter(|place| lost >> (place % 64) & 1 == 0).collect()
+    }
+
     pub(super) fn node(&self, place: usize) -> NodeNumber {
         self.directory.places[place].0
     }
@@ -239,6 +272,7 @@ type Opened = (Vec<Option<FarDict>>, Vec<ObjectId>);
 fn open_parts<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(
     core: &Arc<Core>,
     nodes: &[NodeNumber],
+    replicated: bool,
     opening: impl Fn(usize) -> PartOpening,
 ) -> Result<Opened> {
     let entry = task::name_in_full(thunk::one(home::open_part::<K, V, C>))?;
@@ -246,7 +280,8 @@ fn open_parts<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(
     let opened: Vec<Result<(Option<FarDict>, ObjectId)>> = std::thread::scope(|scope| {
         let far = |(place, node): (usize, &NodeNumber)| {
             let (node, entry, opening) = (*node, entry.clone(), opening(place));
-            let far = node != core.place().node();
+            // With replicas all writes go by way of the home, also near ones.
+            let far = replicated || node != core.place().node();
             far.then(|| scope.spawn(move || open_one(core, node, entry, &opening)))
         };
         let threads: Vec<_> = nodes.iter().enumerate().map(far).collect();

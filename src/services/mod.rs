@@ -17,7 +17,7 @@ pub(crate) use agent::{AfterRepair, Agent, ChildEnd, Ended, Watched};
 pub(crate) use error::ServiceError;
 pub(crate) use far::{
     FarDict, FarError, FarObject, FarQueue, FarSession, Names, NewQueue, OWN_HEAD_MOST, OWN_WORDS, SPELL, SyncOp,
-    Travels, Watch, WatchedQueue, Why, deadline_of, patience_of, tell_end, well_or_own,
+    Travels, Watch, WatchedQueue, Why, deadline_of, lost_to, patience_of, tell_end, well_or_own,
 };
 pub(crate) use host::{DictCall, DictHome, Guest, Host, Loss, Reservist, Seat, Venue, describe, finish, seat_dict};
 pub(crate) use mpi::{Alone, Billet, Exchange, Far, Mpi, Plan as MpiPlan, Served};

@@ -36,6 +36,32 @@ pub(in crate::services) const LET_GO: u32 = 2;
 /// What follows is for the part.
 pub(in crate::services) const CALL: u32 = 3;
 
+/// Is answered at once.
+pub(in crate::services) const PING: u32 = 4;
+/// Whether the node that stands in place of the part is lost to the node that is asked.
+pub(in crate::services) const IS_LOST: u32 = 5;
+
+/// To which of these nodes a node is lost. It takes as long as the transport needs to give one up.
+pub(crate) fn lost_to(mesh: &Mesh, voters: &[NodeNumber], node: NodeNumber) -> Vec<NodeNumber> {
+    let ask = |voter: NodeNumber| {
+        let head = DictHead { dict: u64::from(node), incarnation: 0, op: IS_LOST };
+        let reply = mesh.call_with(voter, DICT, bytemuck::bytes_of(&head), 0, |_| ());
+        (reply.ok()?.body.first() == Some(&1)).then_some(voter)
+    };
+    std::thread::scope(|scope| {
+        let others = voters.iter().copied().filter(|voter| *voter != node);
+        let threads: Vec<_> = others.map(|voter| scope.spawn(move || ask(voter))).collect();
+        threads.into_iter().filter_map(|thread| thread.join().ok().flatten()).collect()
+    })
+}
+
+/// Whether a node is lost to this one.
+pub(in crate::services) fn is_lost(mesh: &Mesh, node: NodeNumber) -> bool {
+    let head = DictHead { dict: 0, incarnation: 0, op: PING };
+    let reply = mesh.call_with(node, DICT, bytemuck::bytes_of(&head), 0, |_| ());
+    matches!(reply, Err(MeshError::Lost { .. }))
+}
+
 /// Names the function that makes or opens a part.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(in crate::services) struct DictOpening {
@@ -49,9 +75,15 @@ pub(crate) struct FarDict {
     home: NodeNumber,
     part: ObjectId,
     incarnation: u32,
+    held: bool,
 }
 
 impl FarDict {
+    /// A part to be called that others hold.
+    pub(crate) fn unheld(mesh: &Mesh, home: NodeNumber, part: ObjectId) -> FarDict {
+        FarDict { mesh: mesh.clone(), home, part, incarnation: 0, held: false }
+    }
+
     /// Has the node run a function of that name with an encoded argument, which makes or opens a part, or refuses. With it,
     /// what the function returned.
     pub(crate) fn open(
@@ -75,7 +107,7 @@ impl FarDict {
             .split_first_chunk()
             .ok_or_else(|| unclear(format!("node {home} says nothing of its part of a dictionary")))?;
         let part = ObjectId::from_word(u64::from_le_bytes(*word));
-        let opened = part.map(|part| FarDict { mesh: mesh.clone(), home, part, incarnation });
+        let opened = part.map(|part| FarDict { mesh: mesh.clone(), home, part, incarnation, held: true });
         Ok((opened, said.to_vec()))
     }
 
@@ -120,6 +152,9 @@ impl FarDict {
 
 impl Drop for FarDict {
     fn drop(&mut self) {
+        if !self.held {
+            return;
+        }
         // A home that is lost holds nothing.
         let _ = self.mesh.tell(self.home, DICT, bytemuck::bytes_of(&self.head(LET_GO)));
     }

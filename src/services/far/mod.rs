@@ -13,7 +13,7 @@ pub(super) mod sync_words;
 mod watch;
 mod watched;
 
-pub(crate) use dict::{FarDict, OWN_HEAD_MOST, OWN_WORDS};
+pub(crate) use dict::{FarDict, OWN_HEAD_MOST, OWN_WORDS, lost_to};
 pub(crate) use names::Names;
 pub(crate) use queue::FarQueue;
 pub(crate) use session::FarSession;

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use super::super::far::dict::{CALL, DictHead, DictOpening, LET_GO, OPEN};
+use super::super::far::dict::{CALL, DictHead, DictOpening, IS_LOST, LET_GO, OPEN, PING, is_lost};
 use super::super::far::words::Why;
 use super::super::threads::Threads;
 use super::{Inner, lock, unclear};
@@ -81,6 +81,11 @@ impl Dicts {
                     Some(home) => home.call(DictCall { from, process, head: own, body }, answer, &host.threads),
                     None => answer.send(Why::Gone as u16, b"that part of the dictionary is not there any more"),
                 }
+            }
+            (PING, _) => answer.send(0, &[]),
+            (IS_LOST, _) => {
+                let mesh = host.mesh();
+                host.threads.run(move || answer.send(0, &[u8::from(is_lost(&mesh, known.dict as NodeNumber))]));
             }
             (OPEN, _) => {
                 let asks = host.clone();
