@@ -89,6 +89,24 @@ fn the_protocol_may_be_named() {
     }
 }
 
+/// By the library that comes with Slurm: MPICH's own ranks prefer version 1.
+#[test]
+fn version_two_of_pmi_serves_its_own_library() {
+    let _dragon = dragon::init().unwrap();
+    let program = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("pmi2-{}", std::process::id()));
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mpi/pmi2.c");
+    let built = std::process::Command::new("cc").arg("-o").arg(&program).args([source, "-ldl"]).status().unwrap();
+    assert!(built.success());
+    let group = start(Template::program(&program), 4, Pmi::Pmi2);
+    let exits = ends(&group, "PMI-2");
+    if exits.iter().any(|exit| exit.code() == Some(77)) {
+        return println!("SKIPPED: there is no libpmi2.so.0 (apt-get install libpmi2-0)");
+    }
+    let said = said(&group);
+    assert!(exits.iter().all(Exit::success), "{exits:?}, {:?}, {said:#?}", group.broken());
+    assert!(said.len() == 4 && said.iter().all(|line| line.ends_with(": right")), "{said:#?}");
+}
+
 #[test]
 fn a_program_behind_a_script_is_served_whatever_it_links_to() {
     let _dragon = dragon::init().unwrap();

@@ -24,6 +24,7 @@ fn a_rank_of_a_job() {
     if dragon.rank() == 0 {
         match &part[..] {
             "hello" => hello(&dragon),
+            "fetch" => fetch(&dragon),
             "side by side" => side_by_side(&dragon),
             "abort" => abort(&dragon),
             other => panic!("there is no part {other}"),
@@ -90,6 +91,23 @@ fn hello(dragon: &Runtime) {
         for in_turn in [false, true] {
             is_right(&group(dragon, &library.hello(), 2, in_turn), library, 2);
         }
+    }
+}
+
+/// Open MPI can leave out what ranks tell each other at the start, and ask one by one when it sends the first message: then
+/// what a rank has left is fetched from its node.
+#[test]
+fn what_a_rank_has_left_is_fetched_from_its_node() {
+    if installed().iter().any(|library| library.is_open_mpi) {
+        start("fetch", &[0, 1]).ends_well();
+    }
+}
+
+fn fetch(dragon: &Runtime) {
+    for library in installed().iter().filter(|library| library.is_open_mpi) {
+        let lazy =
+            library.hello().env("OMPI_MCA_pmix_base_collect_data", "0").env("OMPI_MCA_pmix_base_async_modex", "1");
+        is_right(&group(dragon, &lazy, 2, false), library, 2);
     }
 }
 

