@@ -13,6 +13,7 @@ mod config;
 mod conformance;
 mod driver;
 mod error;
+mod lossy;
 #[cfg(feature = "probe")]
 pub mod probe;
 mod tcp;
@@ -22,6 +23,7 @@ use std::{sync::Arc, time::Instant};
 pub(crate) use config::{Identity, Secret, Settings, Tuning};
 pub(crate) use driver::{Driver, Waiting};
 pub(crate) use error::{Lost, SendError, TransportError, Undelivered};
+pub(crate) use lossy::Lossy;
 pub(crate) use tcp::Tcp;
 
 use crate::mm::Block;

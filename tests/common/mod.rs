@@ -16,6 +16,11 @@ pub struct Job(pub Vec<Child>);
 
 /// Starts a job whose rank `r` is on node `nodes[r]`.
 pub fn start(part: &str, nodes: &[u32]) -> Job {
+    start_with(part, nodes, &[])
+}
+
+/// The same with these variables.
+pub fn start_with(part: &str, nodes: &[u32], variables: &[(&str, &str)]) -> Job {
     let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).unwrap().port();
     let rank = |rank: usize| {
         Command::new(std::env::current_exe().unwrap())
@@ -26,6 +31,7 @@ pub fn start(part: &str, nodes: &[u32]) -> Job {
             .env("DRAGON_SIZE", nodes.len().to_string())
             .env("DRAGON_NODE_ID", nodes[rank].to_string())
             .env("DRAGON_SECRET", "a secret of this test and no other")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
