@@ -25,6 +25,8 @@ pub(crate) use driver::{Driver, Waiting};
 pub(crate) use error::{Lost, SendError, TransportError, Undelivered};
 pub(crate) use lossy::Lossy;
 pub(crate) use tcp::Tcp;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use tcp::hostile;
 
 use crate::mm::Block;
 use crate::sys::epoll::Epoll;

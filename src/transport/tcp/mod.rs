@@ -11,6 +11,8 @@ mod crossing;
 mod dial;
 mod frame;
 mod handshake;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod hostile;
 mod inbox;
 mod interfaces;
 mod lane;
