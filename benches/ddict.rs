@@ -41,7 +41,7 @@ fn scattered(n: u64, keys: u64) -> u64 {
     (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20) & (keys.next_power_of_two() - 1)
 }
 
-fn filled<V>(keys: u64, value: impl Fn(u64) -> V) -> DDict<u64, V, Pod>
+fn filled<V: 'static>(keys: u64, value: impl Fn(u64) -> V) -> DDict<u64, V, Pod>
 where
     Pod: Codec<V>,
 {
@@ -98,7 +98,7 @@ where
 
 /// What the maps hold.
 mod bytemuck_pod {
-    pub trait Plain: Copy {}
+    pub trait Plain: 'static + Copy {}
     impl Plain for u64 {}
     impl Plain for [u64; 128] {}
 }

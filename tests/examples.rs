@@ -45,6 +45,16 @@ fn wordcount_counts_its_own_project_by_default() {
 }
 
 #[test]
+fn dragon_pool_says_where_its_workers_are() {
+    let told = text(&run("dragon_pool", &["--workers", "3"]));
+    assert!(told.starts_with("1 nodes, ") && told.lines().count() == 4, "{told}");
+    let told = text(&run("dragon_pool", &["--bound", "--per-policy", "2"]));
+    let tasks: usize = told.lines().skip(1).map(|l| l.split(' ').rev().nth(1).unwrap().parse::<usize>().unwrap()).sum();
+    let workers = 2 * std::thread::available_parallelism().unwrap().get();
+    assert!(told.contains(" GPUs\n") && tasks >= 16 * workers.min(2), "{told}");
+}
+
+#[test]
 fn p2p_lat_prints_dragons_table_and_json() {
     for way in ["--queues", "--bytes"] {
         let told = text(&run("p2p_lat", &[way, "--sizes", "8,3000", "--iterations", "20"]));

@@ -111,46 +111,28 @@ fn mpich_on_two_nodes() {
 fn by_hand_and_as_torchrun_does() {
     let port = || std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).unwrap().port();
     let folder = tempfile::tempdir().unwrap();
-    let of = |name: &str, value: String| (name.to_string(), value);
-    let ways: Vec<Box<dyn Fn(usize) -> Vec<(String, String)>>> = vec![
-        {
-            let port = port();
-            Box::new(move |rank| {
-                vec![
-                    of("DRAGON_RENDEZVOUS", format!("127.0.0.1:{port}")),
-                    of("DRAGON_SIZE", "2".into()),
-                    of("DRAGON_RANK", rank.to_string()),
-                ]
-            })
-        },
-        {
-            let folder = folder.path().display().to_string();
-            Box::new(move |rank| {
-                vec![
-                    of("DRAGON_RENDEZVOUS", format!("file:{folder}")),
-                    of("DRAGON_SIZE", "2".into()),
-                    of("DRAGON_RANK", rank.to_string()),
-                ]
-            })
-        },
-        {
-            let port = port();
-            Box::new(move |rank| {
-                vec![
-                    of("RANK", rank.to_string()),
-                    of("WORLD_SIZE", "2".into()),
-                    of("LOCAL_RANK", rank.to_string()),
-                    of("LOCAL_WORLD_SIZE", "2".into()),
-                    of("MASTER_ADDR", "127.0.0.1".into()),
-                    of("MASTER_PORT", port.to_string()),
-                ]
-            })
-        },
+    let (first, second) = (port(), port());
+    let folder = folder.path().display().to_string();
+    let ways: [&[(&'static str, String)]; 3] = [
+        &[("DRAGON_RENDEZVOUS", format!("127.0.0.1:{first}")), ("DRAGON_SIZE", "2".into())],
+        &[("DRAGON_RENDEZVOUS", format!("file:{folder}")), ("DRAGON_SIZE", "2".into())],
+        &[
+            ("WORLD_SIZE", "2".into()),
+            ("LOCAL_WORLD_SIZE", "2".into()),
+            ("MASTER_ADDR", "127.0.0.1".into()),
+            ("MASTER_PORT", second.to_string()),
+        ],
     ];
     for way in ways {
         let start = |rank: usize| {
             let mut command = Command::new("timeout");
-            command.arg("60").arg(example()).envs(way(rank)).env("DRAGON_SECRET", "0123456789abcdef0123456789abcdef");
+            command.arg("60").arg(example()).env("DRAGON_SECRET", "0123456789abcdef0123456789abcdef");
+            command.envs(way.iter().cloned());
+            let torch = way.len() > 2;
+            command.env(if torch { "RANK" } else { "DRAGON_RANK" }, rank.to_string());
+            if torch {
+                command.env("LOCAL_RANK", rank.to_string());
+            }
             command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap()
         };
         let outputs = [start(0), start(1)].map(|rank| rank.wait_with_output().unwrap());

@@ -24,7 +24,7 @@ fn a_rank_of_a_job() {
 }
 
 fn on_a_bad_network(part: &str) {
-    start_with(part, &[0, 1, 2], &[("DRAGON_TRANSPORT", "lossy+tcp")]).ends_well();
+    start_with(part, &[0, 1, 2], |_| vec![("DRAGON_TRANSPORT", "lossy+tcp".into())]).ends_well();
 }
 
 #[test]

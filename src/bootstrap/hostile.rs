@@ -3,6 +3,7 @@
 
 use std::io;
 use std::io::Write;
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
 use super::auth::{CLAIM, GREETING, Judged, KEY, Meeting, VERDICT};
@@ -49,7 +50,8 @@ pub(crate) fn process_manager(bytes: &[u8]) {
     let Ok((ours, mut theirs)) = UnixStream::pair() else { return };
     // What does not fit into the socket is not said.
     let said = theirs.set_nonblocking(true).and_then(|()| theirs.write_all(bytes));
-    drop((said, theirs));
+    // It says no more, and still takes what it is asked.
+    drop(said.and_then(|()| theirs.shutdown(Shutdown::Write)));
     if ours.set_nonblocking(true).is_ok() {
         pmi::converse(ours.into(), Deadline::Now);
     }

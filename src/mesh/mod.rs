@@ -27,7 +27,7 @@ pub(crate) use error::MeshError;
 pub(crate) use frame::ReplyHead;
 pub(crate) use hub::Hub;
 pub(crate) use lanes::Lanes;
-pub(crate) use member::Member;
+pub(crate) use member::{Member, read_reply};
 
 use std::sync::Arc;
 

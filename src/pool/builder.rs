@@ -12,6 +12,7 @@ use super::engine::{Engine, WINDOW};
 use super::flight::Context;
 use super::home::Home;
 use super::minder::Minder;
+use super::shares::{Nodes, Share, Wish};
 use super::sink::lock;
 use super::sites::{Founding, Sites};
 use super::worker::Assignment;
@@ -19,9 +20,9 @@ use super::{Lifeline, Pool};
 use crate::channel;
 use crate::channel::{Channel, Load};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::NodeNumber;
+use crate::policy::{Policy, Seat};
 use crate::runtime;
-use crate::runtime::{NodeId, Place};
+use crate::runtime::NodeId;
 use crate::task;
 use crate::task::thunk::{self, Captures};
 use crate::wire::{self, Message};
@@ -31,20 +32,6 @@ const INLINE: usize = 112;
 
 /// A function that workers run first, named, its encoded argument, and the objects whose handles are in that.
 pub(super) type Initializer = (Vec<u8>, Vec<u8>, Load);
-
-/// Where workers are wanted.
-#[derive(Debug)]
-enum Nodes {
-    All,
-    Own,
-    Named(Vec<NodeNumber>),
-}
-
-/// How many workers on each node, this one first; and which ranks those are, if they are ranks.
-struct Shares {
-    here: usize,
-    far: Vec<(NodeNumber, usize, Option<Vec<u32>>)>,
-}
 
 /// Settings of a [`Pool`].
 ///
@@ -57,9 +44,7 @@ struct Shares {
 #[derive(Debug)]
 #[must_use]
 pub struct PoolBuilder {
-    processes: Option<usize>,
-    nodes: Nodes,
-    on_ranks: bool,
+    wish: Wish,
     initializer: Option<Result<Initializer>>,
     tasks_per_worker: u64,
     retries: u32,
@@ -67,19 +52,13 @@ pub struct PoolBuilder {
 
 impl PoolBuilder {
     pub(super) fn new() -> PoolBuilder {
-        PoolBuilder {
-            processes: None,
-            nodes: Nodes::All,
-            on_ranks: false,
-            initializer: None,
-            tasks_per_worker: 0,
-            retries: 0,
-        }
+        let wish = Wish { processes: None, nodes: Nodes::All, on_ranks: false, policy: Policy::new(), policies: None };
+        PoolBuilder { wish, initializer: None, tasks_per_worker: 0, retries: 0 }
     }
 
     /// How many workers. Default: on each node as many as a process there may use processors.
     pub fn processes(mut self, processes: usize) -> PoolBuilder {
-        self.processes = Some(processes);
+        self.wish.processes = Some(processes);
         self
     }
 
@@ -127,7 +106,7 @@ impl PoolBuilder {
     /// All workers on this process's node. The default spreads them over all nodes of the job, this one first, in equal
     /// parts; [`workers`](Pool::workers) says where each is.
     pub fn local(mut self) -> PoolBuilder {
-        self.nodes = Nodes::Own;
+        self.wish.nodes = Nodes::Own;
         self
     }
 
@@ -140,7 +119,31 @@ impl PoolBuilder {
     /// # Ok::<(), dragon::Error>(())
     /// ```
     pub fn nodes(mut self, nodes: impl IntoIterator<Item = NodeId>) -> PoolBuilder {
-        self.nodes = Nodes::Named(nodes.into_iter().map(NodeId::number).collect());
+        self.wish.nodes = Nodes::Named(nodes.into_iter().map(NodeId::number).collect());
+        self
+    }
+
+    /// Where the workers go, and which cpus and GPUs each has: the policy, completed by that of the [scope](Policy::scope). What
+    /// a worker starts inherits them. Without [`processes`](PoolBuilder::processes) there are as many workers as its nodes,
+    /// or its cpus if it names some, can run at a time. A worker that takes a dead one's place has its seat.
+    ///
+    /// ```
+    /// let dragon = dragon::init()?;
+    /// let cpu = dragon.system().here().cpus[0];
+    /// let pool = dragon::Pool::builder().processes(2).policy(dragon::Policy::new().local().cpus([cpu])).build()?;
+    /// let seen = pool.map(|_: u8| std::thread::available_parallelism().unwrap().get(), 0..2)?;
+    /// assert_eq!(seen, [1, 1]);
+    /// # Ok::<(), dragon::Error>(())
+    /// ```
+    pub fn policy(mut self, policy: Policy) -> PoolBuilder {
+        self.wish.policy = policy;
+        self
+    }
+
+    /// So many workers for each of these policies, each completed by [`policy`](PoolBuilder::policy) and the scope: with
+    /// [`System::gpu_policies`](crate::System::gpu_policies), so many for each GPU of the job.
+    pub fn policies(mut self, policies: impl IntoIterator<Item = Policy>, per_policy: usize) -> PoolBuilder {
+        self.wish.policies = Some((policies.into_iter().collect(), per_policy));
         self
     }
 
@@ -164,126 +167,57 @@ impl PoolBuilder {
     /// # Ok::<(), dragon::Error>(())
     /// ```
     pub fn on_ranks(mut self) -> PoolBuilder {
-        self.on_ranks = true;
+        self.wish.on_ranks = true;
         self
     }
 
     /// Starts the workers.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for zero processes or an unknown node, for ranks where there are none
-    /// or that are to be replaced,
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for zero processes, for an unknown node or host, or for a cpu or GPU
+    /// that is not there, which the text names, for settings that contradict each other, for ranks where there are none or
+    /// that are to be replaced;
     /// [`NotInitialized`](ErrorKind::NotInitialized) without a runtime,
     /// [`ResourceLimit`](ErrorKind::ResourceLimit) if the system gives no process or descriptor,
     /// [`OutOfMemory`](ErrorKind::OutOfMemory), [`NodeLost`](ErrorKind::NodeLost) for a node that was named. On an error
     /// nothing of the pool is left.
     pub fn build(self) -> Result<Pool> {
-        if self.processes == Some(0) {
-            return Err(Error::new(ErrorKind::InvalidArgument, "a pool needs at least one process, not 0"));
-        }
         let core = runtime::current()?;
-        let shares = self.shares(core.place())?;
+        if self.wish.on_ranks && self.tasks_per_worker > 0 {
+            let text = "`tasks_per_worker` replaces workers, and no rank is replaced: not with `on_ranks`";
+            return Err(Error::new(ErrorKind::InvalidArgument, text));
+        }
         let initializer = self.initializer.transpose()?;
-        let named = matches!(self.nodes, Nodes::Named(_));
-        let Shares { here, far } = shares;
+        let named = self.wish.is_named();
+        let mut far = self.wish.shares(&core)?;
+        let here = far.remove(0); // it is always there
         let told = initializer.as_ref().map(|(name, bytes, _)| (name.clone(), bytes.clone()));
-        let wanted = far.into_iter().map(|(node, workers, ranks)| {
-            let (tasks_per_worker, initializer) = (self.tasks_per_worker, told.clone());
-            (node, Founding { workers: workers as u64, ranks, tasks_per_worker, initializer })
-        });
-        let wanted: Vec<_> = wanted.collect();
-        let (tasks_per_worker, retries) = (self.tasks_per_worker, self.retries);
-        let sites = wanted.len();
-        let plan = Plan { workers: here, tasks_per_worker, initializer, retries, sites, far: false, ranks: None };
+        let founding = |share: Share| Founding {
+            workers: share.workers as u64,
+            seats: share.seats,
+            ranks: share.ranks,
+            tasks_per_worker: self.tasks_per_worker,
+            initializer: told.clone(),
+        };
+        let wanted: Vec<_> = far.into_iter().map(|share| (share.node, founding(share))).collect();
+        let (workers, tasks_per_worker, retries) = (here.workers, self.tasks_per_worker, self.retries);
+        let (seats, sites) = (here.seats, wanted.len());
+        let plan = Plan { workers, seats, tasks_per_worker, initializer, retries, sites, far: false, ranks: None };
         let mesh = core.mesh()?.filter(|_| !wanted.is_empty()).cloned();
         plan.carry_out(Home::Own(core.clone()), |engine| {
             let Some(mesh) = mesh else { return Ok(0) };
             let (sites, far) = Sites::found(&mesh, (&core, engine), &wanted, named)?;
-            engine.take_in(sites, here, &far);
+            engine.take_in(sites, workers, &far);
             Ok(far.iter().sum())
         })
     }
-
-    fn shares(&self, place: &Place) -> Result<Shares> {
-        if self.on_ranks {
-            if self.tasks_per_worker > 0 {
-                let text = "`tasks_per_worker` replaces workers, and no rank is replaced: not with `on_ranks`";
-                return Err(Error::new(ErrorKind::InvalidArgument, text));
-            }
-            return ranks(self.processes, &order(&self.nodes, place.node(), place.nodes())?, place);
-        }
-        let shares = shares(self.processes, &self.nodes, place.node(), place.nodes())?;
-        let here = shares.first().map_or(0, |(_, here)| *here);
-        Ok(Shares { here, far: shares.into_iter().skip(1).map(|(node, workers)| (node, workers, None)).collect() })
-    }
-}
-
-/// The other ranks on these nodes, at most so many.
-fn ranks(most: Option<usize>, nodes: &[NodeNumber], place: &Place) -> Result<Shares> {
-    let of_ranks = place.charter.as_ref().map_or(&[][..], |chartered| &chartered.charter.nodes);
-    let others = (0..).zip(of_ranks).filter(|(rank, node)| *rank != place.rank && nodes.contains(node));
-    let others: Vec<(u32, NodeNumber)> =
-        others.map(|(rank, node)| (rank, *node)).take(most.unwrap_or(usize::MAX)).collect();
-    if others.len() < most.unwrap_or(1) {
-        let text = format!(
-            "{} workers are wanted, and there are {} other ranks on these nodes, in a job of {}: start more, or do without \
-             `on_ranks`",
-            most.map_or_else(|| "at least 1".to_string(), |most| most.to_string()),
-            others.len(),
-            place.size()
-        );
-        return Err(Error::new(ErrorKind::InvalidArgument, text));
-    }
-    let mut far: Vec<(NodeNumber, usize, Option<Vec<u32>>)> = Vec::new();
-    for (rank, on) in others {
-        match far.iter_mut().find(|(node, ..)| *node == on) {
-            Some((_, workers, Some(ranks))) => {
-                *workers += 1;
-                ranks.push(rank);
-            }
-            _ => far.push((on, 1, Some(vec![rank]))),
-        }
-    }
-    Ok(Shares { here: 0, far })
-}
-
-/// The nodes that are meant, this one first unless they are named.
-fn order(nodes: &Nodes, here: NodeNumber, all: u32) -> Result<Vec<NodeNumber>> {
-    let mut order: Vec<NodeNumber> = match nodes {
-        Nodes::All => (0..all).map(|step| (here + step) % all).collect(),
-        Nodes::Own => vec![here],
-        Nodes::Named(named) => named.clone(),
-    };
-    if order.is_empty() {
-        return Err(Error::new(ErrorKind::InvalidArgument, "a pool needs at least one node, not 0"));
-    }
-    if let Some(unknown) = order.iter().find(|node| **node >= all) {
-        let text = format!("there is no node {unknown} in this job of {all}");
-        return Err(Error::new(ErrorKind::InvalidArgument, text));
-    }
-    let mut seen = std::collections::HashSet::new();
-    order.retain(|node| seen.insert(*node));
-    Ok(order)
-}
-
-/// How many workers on each node: first this one, though it may have none. 0 elsewhere: as many as there are processors.
-fn shares(processes: Option<usize>, nodes: &Nodes, here: NodeNumber, all: u32) -> Result<Vec<(NodeNumber, usize)>> {
-    let order = order(nodes, here, all)?;
-    let share = |at: usize| match processes {
-        Some(processes) => processes / order.len() + usize::from(at < processes % order.len()),
-        None if order[at] == here => thread::available_parallelism().map_or(1, Into::into),
-        None => 0,
-    };
-    let each = |at: usize| (order[at], share(at));
-    let mine = order.iter().position(|node| *node == here).map_or((here, 0), each);
-    let others =
-        (0..order.len()).map(each).filter(|(node, share)| *node != here && (processes.is_none() || *share > 0));
-    Ok(std::iter::once(mine).chain(others).collect())
 }
 
 /// Everything to be known before the workers of one node are started.
 pub(super) struct Plan {
     pub(super) workers: usize,
+    /// One for each worker, or none at all.
+    pub(super) seats: Vec<Seat>,
     pub(super) tasks_per_worker: u64,
     pub(super) initializer: Option<Initializer>,
     pub(super) retries: u32,
@@ -302,13 +236,8 @@ impl Plan {
         let parts = Parts::create(&home, workers, self.tasks_per_worker, self.initializer, (self.sites, self.far))?;
         let engine = Arc::new(Engine::new(parts.board.clone(), parts.tasks, parts.results, workers));
         let (ended, ends) = unbounded();
-        let recruiter = Recruiter {
-            home: home.clone(),
-            board: parts.board,
-            assignment: parts.assignment,
-            ended,
-            ranks: self.ranks,
-        };
+        let (board, assignment, ranks) = (parts.board, parts.assignment, self.ranks);
+        let recruiter = Recruiter { home: home.clone(), board, assignment, seats: self.seats, ended, ranks };
         let places: Vec<usize> = (0..workers).collect();
         let children = workers > 0 && recruiter.ranks.is_none();
         let born = if children { recruiter.start(&places)? } else { Vec::new() };

@@ -7,6 +7,7 @@ use super::conscript::{Conscript, Ranks};
 use super::home::Home;
 use super::worker::{self, Assignment};
 use crate::error::Result;
+use crate::policy::Seat;
 use crate::runtime::NodeId;
 use crate::services::{Born, ChildEnd, Order};
 use crate::task::{self, thunk};
@@ -156,6 +157,8 @@ pub(super) struct Recruiter {
     pub(super) home: Home,
     pub(super) board: Board,
     pub(super) assignment: Assignment,
+    /// One for each place, or none at all.
+    pub(super) seats: Vec<Seat>,
     pub(super) ended: Sender<ChildEnd>,
     /// Ranks that are the workers, instead of children.
     pub(super) ranks: Option<Ranks>,
@@ -168,7 +171,11 @@ impl Recruiter {
         let order = |&place: &usize| {
             self.board.reset(place);
             let assignment = Assignment { place, ..self.assignment.clone() };
-            Order::worker(entry, assignment.encode(), self.ended.clone())
+            let order = Order::worker(entry, assignment.encode(), self.ended.clone());
+            match self.seats.get(place) {
+                Some(seat) => order.on(seat),
+                None => order,
+            }
         };
         self.home.spawn(places.iter().map(order).collect())
     }

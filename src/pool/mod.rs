@@ -14,6 +14,7 @@ mod map;
 mod message;
 mod minder;
 mod news;
+mod shares;
 mod sink;
 mod site;
 mod sites;

@@ -81,7 +81,8 @@ fn found(founding: Founding) -> Result<u64> {
     let initializer = founding.initializer.map(|(name, bytes)| (name, bytes, Load::default()));
     let tasks_per_worker = founding.tasks_per_worker;
     let on_ranks = ranks.is_some();
-    let plan = Plan { workers, tasks_per_worker, initializer, retries: 0, sites: 0, far: true, ranks };
+    let (seats, retries) = (founding.seats, 0);
+    let plan = Plan { workers, seats, tasks_per_worker, initializer, retries, sites: 0, far: true, ranks };
     let (tell, news) = unbounded();
     let pool = plan.carry_out(Home::Guest(venue.clone(), tell), |_| Ok(0))?;
     let site = Arc::new(Site {

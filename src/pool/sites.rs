@@ -18,6 +18,7 @@ use crate::channel::Channel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::NodeNumber;
 use crate::mesh::{Mesh, MeshError};
+use crate::policy::Seat;
 use crate::prim::{AtomicBool, Ordering};
 use crate::runtime::{Core, NodeId};
 use crate::services::{FarError, FarSession};
@@ -32,6 +33,8 @@ pub(super) const CREDIT: usize = 4;
 pub(super) struct Founding {
     /// How many workers; 0: as many as the node may use processors.
     pub(super) workers: u64,
+    /// One for each worker, or none at all.
+    pub(super) seats: Vec<Seat>,
     /// These ranks of the node are the workers, as soon as they wait for others.
     pub(super) ranks: Option<Vec<u32>>,
     pub(super) tasks_per_worker: u64,

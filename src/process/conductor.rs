@@ -10,6 +10,7 @@ use crossbeam::channel::{Receiver, Sender, select, unbounded};
 use super::exit::How;
 use super::inner::Inner;
 use crate::error::{Error, ErrorKind, Result};
+use crate::pmi::Ending;
 use crate::services::ChildEnd;
 use crate::time::now;
 
@@ -19,6 +20,8 @@ const LONG: Duration = Duration::from_secs(3600);
 /// The handle on the thread, which ends with the last of them.
 pub(super) struct Conductor {
     pub(super) ends: Sender<ChildEnd>,
+    /// Hears when the ranks of a group must end.
+    pub(super) endings: Sender<(u64, Ending)>,
     wakes: Sender<()>,
     book: Arc<Mutex<Book>>,
 }
@@ -47,11 +50,13 @@ pub(super) fn conductor() -> Result<Arc<Conductor>> {
     }
     let (ends, ended) = unbounded();
     let (wakes, woken) = unbounded();
+    let (endings, ending) = unbounded();
     let book: Arc<Mutex<Book>> = Arc::default();
     let shared = book.clone();
-    let started = thread::Builder::new().name("dragon-groups".into()).spawn(move || conduct(&shared, &ended, &woken));
+    let started =
+        thread::Builder::new().name("dragon-groups".into()).spawn(move || conduct(&shared, &ended, &ending, &woken));
     started.map_err(|error| Error::with_source(ErrorKind::ResourceLimit, "no thread for process groups", error))?;
-    let conductor = Arc::new(Conductor { ends, wakes, book });
+    let conductor = Arc::new(Conductor { ends, endings, wakes, book });
     *known = Arc::downgrade(&conductor);
     Ok(conductor)
 }
@@ -83,7 +88,7 @@ impl Conductor {
     }
 }
 
-fn conduct(book: &Mutex<Book>, ended: &Receiver<ChildEnd>, woken: &Receiver<()>) {
+fn conduct(book: &Mutex<Book>, ended: &Receiver<ChildEnd>, ending: &Receiver<(u64, Ending)>, woken: &Receiver<()>) {
     let mut due: Option<Instant> = None;
     loop {
         let patience = due.map_or(LONG, |due| due.saturating_duration_since(now()));
@@ -93,6 +98,12 @@ fn conduct(book: &Mutex<Book>, ended: &Receiver<ChildEnd>, woken: &Receiver<()>)
                 tell(book, end);
                 // All that came meanwhile, so that what follows is done once.
                 ended.try_iter().for_each(|end| tell(book, end));
+            }
+            recv(ending) -> end => {
+                if let Ok((key, ending)) = end {
+                    let group = lock(book).launches.remove(&key).and_then(|launch| launch.group.upgrade());
+                    group.iter().for_each(|group| group.ranks_end(&ending));
+                }
             }
             recv(woken) -> wake => {
                 if wake.is_err() {

@@ -105,10 +105,19 @@ impl std::fmt::Display for Exit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Exit { process, pid, node, how, .. } = self;
         match how {
-            How::Code(code) => write!(f, "process {process} (pid {pid}, node {node}) ended with code {code}"),
-            How::Signal(signal) => write!(f, "process {process} (pid {pid}, node {node}) was ended by signal {signal}"),
-            How::Lost(why) => write!(f, "process {process} (pid {pid}, node {node}) is lost: {why}"),
-            How::NotStarted(why) => write!(f, "process {process} did not begin: {why}"),
+            How::NotStarted(_) => write!(f, "process {process} {how}"),
+            _ => write!(f, "process {process} (pid {pid}, node {node}) {how}"),
+        }
+    }
+}
+
+impl std::fmt::Display for How {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            How::Code(code) => write!(f, "ended with code {code}"),
+            How::Signal(signal) => write!(f, "was ended by signal {signal}"),
+            How::Lost(why) => write!(f, "is lost: {why}"),
+            How::NotStarted(why) => write!(f, "did not begin: {why}"),
         }
     }
 }

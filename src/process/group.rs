@@ -13,6 +13,7 @@ use super::plan::{Plan, Restart};
 use super::stream::{Input, Output};
 use super::template::{Lead, Template};
 use crate::error::{Error, ErrorKind, Result};
+use crate::pmi::Pmi;
 use crate::runtime;
 use crate::runtime::NodeId;
 use crate::task::Outcome;
@@ -31,6 +32,7 @@ pub struct ProcessGroupBuilder {
     walltime: Option<Duration>,
     at_once: Option<usize>,
     node: Option<NodeId>,
+    pmi: Pmi,
 }
 
 impl ProcessGroupBuilder {
@@ -65,6 +67,16 @@ impl ProcessGroupBuilder {
         self
     }
 
+    /// Whether its processes are ranks of an MPI program, which they are without any `mpiexec`; they are not, by default.
+    ///
+    /// Ranks are numbered in the order of the processes. They begin all at once and none begins again. One that ends
+    /// otherwise than with code 0, calls `MPI_Abort`, or leaves the others waiting, ends the group: it has its own exit, the
+    /// others were ended by [`Signal::KILL`], and [`ProcessGroup::broken`] says why.
+    pub fn pmi(mut self, pmi: Pmi) -> Self {
+        self.pmi = pmi;
+        self
+    }
+
     /// Makes the group. Nothing is started.
     ///
     /// # Errors
@@ -75,7 +87,7 @@ impl ProcessGroupBuilder {
         }
         let core = runtime::current()?;
         let plan = Plan::new(self.restart, self.at_once.unwrap_or(usize::MAX), self.walltime);
-        let inner = Inner::new(self.name, core, conductor::conductor()?, plan);
+        let inner = Inner::new(self.name, core, conductor::conductor()?, self.pmi, plan);
         Ok(ProcessGroup { inner, node: self.node })
     }
 }
@@ -178,6 +190,12 @@ impl ProcessGroup {
     /// What it is doing.
     pub fn state(&self) -> GroupState {
         self.inner.lock().plan.state()
+    }
+
+    /// Why it ended before its time, if it is an MPI program and did: which rank called `MPI_Abort` with which code, which one
+    /// was killed or left.
+    pub fn broken(&self) -> Option<String> {
+        self.inner.lock().broken.clone()
     }
 
     /// The last 1,024 ends of its processes, of all attempts, in their order.

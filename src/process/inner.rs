@@ -1,5 +1,6 @@
 //! A group in the process that made it: the plan, and the shell that carries out what it decides.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -8,10 +9,12 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use super::conductor::Conductor;
 use super::exit::{Exit, GroupEvent, GroupState, How};
 use super::plan::{Effect, Plan};
+use super::ranks::{Outfit, Ranks};
 use super::template::Template;
 use super::yard::{Home, Start, Yard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::NodeNumber;
+use crate::pmi::{Ending, Pmi, Speaks};
 use crate::runtime::Core;
 use crate::time::{Deadline, now};
 
@@ -25,6 +28,7 @@ pub(super) struct Inner {
     pub(super) name: String,
     pub(super) core: Arc<Core>,
     pub(super) conductor: Arc<Conductor>,
+    pmi: Pmi,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -35,6 +39,10 @@ pub(super) struct State {
     /// The template of each member.
     pub(super) of: Vec<usize>,
     pub(super) yard: Option<Arc<Yard>>,
+    /// The ranks of the MPI program that it is, if it is one.
+    ranks: Option<Ranks>,
+    /// Why its ranks had to end.
+    pub(super) broken: Option<String>,
     listeners: Vec<Sender<GroupEvent>>,
 }
 
@@ -42,9 +50,10 @@ pub(super) struct State {
 type Launches = Vec<(usize, u32)>;
 
 impl Inner {
-    pub(super) fn new(name: String, core: Arc<Core>, conductor: Arc<Conductor>, plan: Plan) -> Arc<Inner> {
-        let state = State { plan, templates: Vec::new(), of: Vec::new(), yard: None, listeners: Vec::new() };
-        let inner = Inner { name, core, conductor, state: Mutex::new(state), changed: Condvar::new() };
+    pub(super) fn new(name: String, core: Arc<Core>, conductor: Arc<Conductor>, pmi: Pmi, plan: Plan) -> Arc<Inner> {
+        let (templates, of, listeners) = (Vec::new(), Vec::new(), Vec::new());
+        let state = State { plan, templates, of, yard: None, ranks: None, broken: None, listeners };
+        let inner = Inner { name, core, conductor, pmi, state: Mutex::new(state), changed: Condvar::new() };
         let inner = Arc::new(inner);
         inner.conductor.admit(&inner);
         inner
@@ -95,12 +104,68 @@ impl Inner {
     }
 
     /// Checks all on all nodes.
-    fn prepare(&self, templates: &[Template]) -> Result<()> {
+    fn prepare(self: &Arc<Self>, templates: &[Template]) -> Result<()> {
         let wishes = templates.iter().map(|template| template.wish().cloned()).collect::<Result<Vec<_>>>()?;
         let yard = Yard::new(Home::Own(self.core.clone()), &wishes)?;
+        let speaks = yard.speaks(self.pmi);
         let before = self.lock().yard.replace(Arc::new(yard));
         before.iter().for_each(|yard| yard.clear());
+        self.serve_ranks(&speaks)
+    }
+
+    /// If it is an MPI program: from now on its ranks are served. `speaks` is of each template.
+    fn serve_ranks(self: &Arc<Self>, speaks: &[Speaks]) -> Result<()> {
+        let (speaks, nodes, fits): (Vec<Speaks>, Vec<NodeNumber>, bool) = {
+            let mut state = self.lock();
+            // Those of an earlier start are served no more.
+            (state.ranks, state.broken) = (None, None);
+            let speaks = state.of.iter().map(|template| speaks[*template]).collect();
+            let nodes = (0..state.plan.len()).map(|member| state.plan.node(member)).collect();
+            (speaks, nodes, state.plan.starts_each_once_and_at_once())
+        };
+        if !fits && speaks.iter().any(|speaks| speaks.anything()) {
+            let why = "is an MPI program: its ranks begin all at once and none begins again, so neither `at_once` nor `restart` \
+                       can be served (`pmi(Pmi::None)` if they are no ranks)";
+            return Err(self.refused(why));
+        }
+        let ranks = Ranks::open(self, &speaks, &nodes)?;
+        self.lock().ranks = ranks;
         Ok(())
+    }
+
+    /// The ranks must end: those that others wait for may do so by themselves, for a moment.
+    pub(super) fn ranks_end(self: &Arc<Self>, ending: &Ending) {
+        let (own, why) = {
+            let mut state = self.lock();
+            let Some(ranks) = &mut state.ranks else { return };
+            let (own, why) = ranks.explain(ending);
+            if let (Ending::Abort { .. }, Some(broken)) = (ending, &mut state.broken) {
+                // Its word came later than its end.
+                broken.clone_from(&why);
+            }
+            (own, why)
+        };
+        self.break_up(own, why);
+    }
+
+    /// Ends all but one, which gets a moment to end by itself.
+    fn break_up(self: &Arc<Self>, own: Option<usize>, why: String) {
+        {
+            let mut state = self.lock();
+            if state.broken.is_some() {
+                return; // what follows from the first end is no news
+            }
+            tracing::debug!(group = self.name, why, "the ranks of an MPI program end");
+            state.broken = Some(why);
+        }
+        let done = self.decide(|plan, now| {
+            let mut effects = plan.kill((0..plan.len()).filter(|member| Some(*member) != own));
+            effects.extend(own.map(|own| plan.end_soon(own, now)).unwrap_or_default());
+            effects
+        });
+        if let Err(error) = done {
+            tracing::error!(group = self.name, %error, "ranks of an MPI program cannot be ended");
+        }
     }
 
     /// A part could not be started: the rest ends too.
@@ -168,14 +233,17 @@ impl Inner {
     }
 
     fn launch(self: &Arc<Self>, part: &[(usize, u32)]) -> Result<Vec<Effect>> {
-        let (yard, of) = {
-            let state = self.lock();
-            (state.yard.clone(), part.iter().map(|(member, _)| state.of[*member]).collect::<Vec<_>>())
+        let (yard, of, mut outfits) = {
+            let mut state = self.lock();
+            let take = |ranks: &mut Ranks| part.iter().map(|(member, _)| (*member, ranks.take(*member))).collect();
+            let outfits: HashMap<usize, Outfit> = state.ranks.as_mut().map(take).unwrap_or_default();
+            (state.yard.clone(), part.iter().map(|(member, _)| state.of[*member]).collect::<Vec<_>>(), outfits)
         };
         let yard = yard.ok_or_else(|| self.refused("was not prepared"))?;
         let starts = part.iter().zip(of).map(|((member, attempt), wish)| {
             let key = self.conductor.key(self, *member, *attempt);
-            Start { member: *member, wish, key, env: Vec::new(), descriptors: Vec::new() }
+            let (env, descriptors) = outfits.remove(member).unwrap_or_default();
+            Start { member: *member, wish, key, env, descriptors }
         });
         let starts: Vec<Start> = starts.collect();
         let started = yard.start(&starts, &self.conductor.ends);
@@ -193,8 +261,17 @@ impl Inner {
 
     /// A process of this group has ended.
     pub(super) fn ended(self: &Arc<Self>, member: usize, attempt: u32, pid: u32, how: How) {
+        let how = match &self.lock().ranks {
+            Some(ranks) => ranks.judge(member, how),
+            None => how,
+        };
+        let bad = (how != How::Code(0)).then(|| how.to_string());
         if let Err(error) = self.decide(|plan, now| plan.ended(member, attempt, pid, how, now)) {
             tracing::error!(group = self.name, process = member, %error, "after a process of a group ended");
+        }
+        let is_rank = self.lock().ranks.as_ref().is_some_and(|ranks| ranks.has(member));
+        if let (true, Some(how)) = (is_rank, bad) {
+            self.break_up(None, format!("process {member} {how}"));
         }
     }
 

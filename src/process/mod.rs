@@ -10,6 +10,7 @@ mod exit;
 mod group;
 mod inner;
 mod plan;
+mod ranks;
 mod stream;
 mod template;
 mod yard;

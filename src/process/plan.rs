@@ -37,6 +37,8 @@ const WELL: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(10);
 /// How long processes have to end when their time is up.
 pub(super) const WALLTIME_PATIENCE: Duration = Duration::from_millis(500);
+/// How long one has to end that has said that it is about to.
+const SOON: Duration = Duration::from_millis(250);
 /// So many ends are remembered.
 const HISTORY: usize = 1024;
 
@@ -268,6 +270,17 @@ impl Plan {
     ) -> Vec<Effect> {
         let push = Push { signal: Signal::INT, term: now.checked_add(patience / 2), kill: now.checked_add(patience) };
         self.push(members, push)
+    }
+
+    /// It is about to end by itself; if it does not within [`SOON`], it is killed.
+    pub(super) fn end_soon(&mut self, member: usize, now: Instant) -> Vec<Effect> {
+        // One that was stopped goes on.
+        self.push(std::iter::once(member), Push { signal: Signal::CONT, term: None, kill: now.checked_add(SOON) })
+    }
+
+    /// Whether all run at a time, and none begins again.
+    pub(super) fn starts_each_once_and_at_once(&self) -> bool {
+        self.restart == Restart::Never && self.at_once >= self.members.len()
     }
 
     pub(super) fn kill(&mut self, members: impl Iterator<Item = usize>) -> Vec<Effect> {

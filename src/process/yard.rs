@@ -18,6 +18,7 @@ use super::exit::Signal;
 use super::template::{Job, Lead, Wish};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mm::{Block, Memory, MemoryConfig};
+use crate::pmi::{Pmi, Speaks, choose};
 use crate::runtime;
 use crate::runtime::Core;
 use crate::services::{Born, ChildEnd, Order, Setting, Venue, Work};
@@ -27,6 +28,9 @@ use crate::wire;
 
 /// An argument up to this length is told; a longer one lies in shared memory.
 const TOLD: usize = 4 << 10;
+
+/// Where the loader looks for libraries besides.
+const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
 
 /// Whose agent starts them.
 pub(super) enum Home {
@@ -118,6 +122,22 @@ impl Yard {
     pub(super) fn new(home: Home, wishes: &[Wish]) -> Result<Yard> {
         let ready = wishes.iter().map(|wish| prepare(&home, wish)).collect::<Result<_>>()?;
         Ok(Yard { home, ready, berths: Mutex::default() })
+    }
+
+    /// What processes of each wish are given, to be ranks of an MPI program.
+    pub(super) fn speaks(&self, pmi: Pmi) -> Vec<Speaks> {
+        let of = |ready: &Ready| match &ready.work {
+            Prepared::Program { file, .. } => {
+                let named = ready.setting.env.iter().rev().find(|(name, _)| name == LIBRARY_PATH);
+                let inherited = || std::env::var_os(LIBRARY_PATH).filter(|_| !ready.setting.bare);
+                let library_path = named.map(|(_, value)| value.clone()).or_else(inherited).unwrap_or_default();
+                choose(pmi, file, &library_path)
+            }
+            // A function is a rank only if the user says so: this very program may link to MPI for other reasons.
+            Prepared::Function { .. } if pmi == Pmi::Auto => Speaks::default(),
+            Prepared::Function { .. } => choose(pmi, Path::new(""), OsStr::new("")),
+        };
+        self.ready.iter().map(of).collect()
     }
 
     /// Starts these, all or none, and says which processes they are.

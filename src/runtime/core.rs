@@ -11,12 +11,13 @@ use super::lingering::Lingering;
 use super::place::Place;
 use super::start;
 use super::stats::Stats;
+use super::system::Machines;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{NodeNumber, ObjectId};
 use crate::mesh::{Hub, Member, Mesh, MeshError};
 use crate::mm::{Kind, Memory, MemoryConfig, View};
 use crate::prim::{AtomicU8, Ordering};
-use crate::services::{self, Agent, Born, Ended, FarError, FarObject, Host, Names, Order, ServiceError, Travels};
+use crate::services::{self, Agent, Born, Ended, FarDict, FarError, FarObject, Host, Names, Order, ServiceError, Travels};
 use crate::sys;
 use crate::time::now;
 
@@ -36,6 +37,8 @@ pub(crate) struct Core {
     subscribers: Subscribers,
     lingering: Lingering,
     travels: Travels,
+    /// What the nodes have, since somebody asked.
+    pub(super) machines: Machines,
 }
 
 /// The hub of this node, if it is in this process, and the threads that work for it.
@@ -120,6 +123,7 @@ impl Core {
             subscribers: Subscribers::default(),
             lingering: Lingering::default(),
             travels: Travels::default(),
+            machines: Machines::default(),
         }
     }
 
@@ -208,6 +212,18 @@ impl Core {
         let none = || Error::new(ErrorKind::NotFound, format!("there is no node {home} in this job"));
         let mesh = self.mesh()?.ok_or_else(none)?;
         Ok(FarObject::open(mesh, &self.memory, &self.travels, (home, id, kind))?)
+    }
+
+    /// Has a node make or open a part of a dictionary: see [`FarDict::open`].
+    pub(crate) fn open_far_dict(
+        &self,
+        home: NodeNumber,
+        entry: Vec<u8>,
+        argument: Vec<u8>,
+    ) -> Result<(Option<FarDict>, Vec<u8>)> {
+        let none = || Error::new(ErrorKind::NotFound, format!("there is no node {home} in this job"));
+        let mesh = self.mesh()?.ok_or_else(none)?;
+        Ok(FarDict::open(mesh, &self.memory, &self.travels, home, entry, argument)?)
     }
 
     /// Keeps an object whose handle is on its way to another node, until that has surely said that it holds it.

@@ -11,10 +11,14 @@ mod lingering;
 mod place;
 mod start;
 mod stats;
+mod system;
 
 pub use config::Builder;
 pub use events::{Event, Events};
 pub use stats::{MemoryStats, ObjectKind, ObjectStats, ProcessPhase, ProcessStats, Stats};
+pub use system::System;
+
+pub use crate::id::NodeId;
 
 pub(crate) use self::core::{Core, adopt, current, host_name};
 pub(crate) use self::duty::{Duty, order_to_rank};
@@ -23,28 +27,6 @@ pub(crate) use self::place::Place;
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::id::NodeNumber;
-
-/// Which node of the job: a group of processes that share memory. Counted from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NodeId(u32);
-
-impl NodeId {
-    pub(crate) fn new(number: NodeNumber) -> NodeId {
-        NodeId(number)
-    }
-
-    /// Its number among the nodes of the job.
-    pub fn number(self) -> u32 {
-        self.0
-    }
-}
-
-impl std::fmt::Display for NodeId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "node {}", self.0)
-    }
-}
 
 /// A hold on this process's runtime.
 ///
@@ -136,6 +118,12 @@ impl Runtime {
     /// All nodes of the job.
     pub fn nodes(&self) -> Vec<NodeId> {
         (0..self.core.place().nodes()).map(NodeId).collect()
+    }
+
+    /// All nodes of the job with their cpus, memory and GPUs. The first call of a process asks them, which takes a round
+    /// trip, and what their GPUs' libraries take to start.
+    pub fn system(&self) -> System {
+        self.core.system()
     }
 
     /// The rank that leads the job.

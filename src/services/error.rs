@@ -62,6 +62,12 @@ pub(crate) enum ServiceError {
     /// What the child is to be told cannot be written.
     #[error(transparent)]
     Wire(#[from] WireError),
+    /// Ranks of an MPI program cannot be served.
+    #[error("cannot serve MPI ranks: {why}")]
+    Mpi {
+        /// What the matter is.
+        why: String,
+    },
     /// The agent of this process has been stopped.
     #[error("the runtime of this process has been finalized: no child can be started any more")]
     Stopped,

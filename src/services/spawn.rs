@@ -23,6 +23,7 @@ use super::agent::ChildEnd;
 use crate::bootstrap::makes_a_rank;
 use crate::id::ProcId;
 use crate::mm::Memory;
+use crate::policy::Seat;
 use crate::sys;
 use crate::sys::launch::{Launch, NotLaunched, launch};
 use crate::task::FnRef;
@@ -76,6 +77,20 @@ impl Order {
     /// An order for a worker, which runs a function of this program.
     pub(crate) fn worker(entry: FnRef, argument: Vec<u8>, ended: Sender<ChildEnd>) -> Order {
         Order { work: Work::Function { entry, argument }, setting: Setting::default(), key: 0, ended }
+    }
+
+    /// On this seat.
+    pub(crate) fn on(mut self, seat: &Seat) -> Order {
+        self.setting.take_seat(seat);
+        self
+    }
+}
+
+impl Setting {
+    /// Its processors and its GPUs are those of the seat.
+    pub(crate) fn take_seat(&mut self, seat: &Seat) {
+        self.cpus = seat.cpus.clone().unwrap_or_default();
+        self.env.extend(seat.env.iter().map(|(name, value)| (name.into(), value.into())));
     }
 }
 

@@ -28,6 +28,13 @@ pub(crate) fn stdin_is_control() -> bool {
         && sockopt::socket_type(&stdin).is_ok_and(|kind| kind == SocketType::SEQPACKET)
 }
 
+/// Whether standard input is a local socket without records.
+pub(crate) fn stdin_is_local_stream() -> bool {
+    let stdin = io::stdin();
+    sockopt::socket_domain(&stdin).is_ok_and(|domain| domain == AddressFamily::UNIX)
+        && sockopt::socket_type(&stdin).is_ok_and(|kind| kind == SocketType::STREAM)
+}
+
 /// Moves what is on standard input to a descriptor of its own that no child inherits, and puts
 /// `/dev/null` in its place.
 pub(crate) fn take_stdin() -> io::Result<OwnedFd> {

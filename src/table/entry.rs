@@ -121,6 +121,11 @@ impl Name {
         name::GENERATION.get(self.0) == name::GENERATION.get(name::GENERATION.put(head.generation()))
     }
 
+    /// From such a word: a claim, which is not believed before the entry was looked at.
+    pub(crate) fn from_word(word: u64) -> Name {
+        Name(word)
+    }
+
     /// As one word, never zero.
     pub(crate) fn word(self) -> u64 {
         self.0

@@ -123,6 +123,11 @@ impl<G: Ground> Table<G> {
         self.ground.root()[layout::LABEL].load(Ordering::Relaxed) // never changes
     }
 
+    /// What the hashes of its keys begin with.
+    pub(crate) fn seed(&self) -> u64 {
+        self.ground.root()[layout::SEED].load(Ordering::Relaxed) // never changes
+    }
+
     /// The words of the floor above.
     #[inline]
     pub(crate) fn upper(&self) -> &[AtomicU64; UPPER_WORDS] {

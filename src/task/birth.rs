@@ -22,7 +22,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{FnRef, Scope, Thunk, panics, resolve};
-use crate::sys::{birth as own, overflow, pmix_helper, process, socket};
+use crate::sys::{birth as own, overflow, pmix_helper, pmix_office, process, socket};
 use crate::wire;
 
 /// Set in a child's environment to its parent's process id.
@@ -86,6 +86,9 @@ pub(crate) fn become_child_if_asked() {
     super::hook::ensure_linked();
     if pmix_helper::is_asked() {
         pmix_helper::be_helper();
+    }
+    if pmix_office::is_asked() {
+        pmix_office::be_server();
     }
     if let Some(parent) = asked() {
         forget_asked();

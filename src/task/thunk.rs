@@ -198,8 +198,8 @@ impl<F> Captures<F> {
     );
 }
 
-/// The only value of a function's type, made from nothing.
-fn remake<F: Function>() -> F {
+/// The only value of a function's type, made from nothing: for who held one of it, in this process or another.
+pub(crate) fn remake<F: Function>() -> F {
     const { Captures::<F>::NOTHING };
     // SAFETY: a type of size 0 is read from nowhere, so the pointer need only be aligned. It has a value:
     // who named this thunk held one, of the same build. That there are now more of them is what `Copy`
