@@ -2,10 +2,12 @@
 
 mod common;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
+use common::peers::Peers;
 use common::role::{self, Waiting};
 use common::table::Race;
 use common::{limits, machine};
@@ -18,6 +20,7 @@ fn main() {
         "" => bench(),
         "nothing" => {}
         "init" => drop(init()),
+        "rank" => init().finalize().expect("all ranks come"),
         "bare, waiting" => role::wait_for_parent("0"),
         "init, waiting" => {
             let begin = Instant::now();
@@ -38,8 +41,45 @@ fn init() -> dragon::Runtime {
     dragon::init().expect("a bench runs where dragon runs")
 }
 
+/// Ranks of a job on this machine.
+const RANKS: &str = "64";
+
+/// Milliseconds from the start of a launcher to its end.
+fn launched(launcher: &str, program: &Path, role: &str) -> Option<f64> {
+    let mut command = Command::new(launcher);
+    if launcher.ends_with("openmpi") {
+        command.args(["--oversubscribe", "--bind-to", "none"]);
+    }
+    command.args(["-np", RANKS]).arg(program).env("BENCH_ROLE", role).stdout(Stdio::null()).stderr(Stdio::null());
+    // In a container everybody is root.
+    command.envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")]);
+    let begin = Instant::now();
+    let ended = command.status().ok()?;
+    ended.success().then(|| begin.elapsed().as_secs_f64() * 1e3)
+}
+
+/// A job of ranks that only begin and end, ours and MPI's, by the same launcher.
+fn ranks() {
+    let Some(peers) = Peers::find() else { return };
+    let this = std::env::current_exe().expect("/proc is mounted");
+    for (title, launcher, program) in [
+        ("start: 64 ranks under Open MPI's mpirun", "mpirun.openmpi", "mpi.openmpi"),
+        ("start: 64 ranks under MPICH's mpiexec", "mpirun.mpich", "mpi.mpich"),
+    ] {
+        let Some(program) = peers.program(program) else { continue };
+        let run = |program: &Path, role: &str| launched(launcher, program, role).expect("the launcher works");
+        Race::new(title, "ms")
+            .at_most_rounds(5)
+            .runner("MPI_Init and MPI_Finalize", || run(&program, ""))
+            .runner("init() and finalize()", || run(&this, "rank"))
+            .run()
+            .at_most("init() and finalize()", 2.0, "MPI_Init and MPI_Finalize");
+    }
+}
+
 fn bench() {
     machine::print_head("start");
+    ranks();
     let (bare, with_init) = (role::program("nothing"), role::program("init"));
     Race::new("start: a process from its spawn to its end", "ms")
         .runner("bare", || limits::spawn(&bare, 10, false) / 10.0)

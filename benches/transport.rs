@@ -11,6 +11,7 @@ use std::{
     time::Instant,
 };
 
+use common::peers::Peers;
 use common::table::Race;
 use common::{machine, os};
 use dragon::probe::{Mode, Probe};
@@ -23,6 +24,7 @@ fn main() {
         return partner(&order);
     }
     machine::print_head("transport");
+    others();
     round_trips();
     bandwidth();
     rates();
@@ -256,6 +258,31 @@ fn round_trips() {
             })
             .run()
             .at_most("lane", 1.15, "bare socket");
+    }
+}
+
+/// Two processes and tcp between them, by whoever offers it.
+fn others() {
+    let peers = Peers::find_tcp();
+    let names = peers.as_ref().map(Peers::names).unwrap_or_default();
+    for (title, size, count) in [
+        ("lane: one way, 8 B, against others over tcp", 8, 4_000),
+        ("lane: one way, 64 KiB, against others over tcp", 64 << 10, 1_000),
+        ("lane: one way, 1 MiB, against others over tcp", 1 << 20, 200),
+    ] {
+        let work = Work { count, ..Work::round_trip(Mode::Poll, size) };
+        let mut race = Race::new(title, "us")
+            .runner("bare socket", || latency(work.bare()))
+            .runner("lane", || latency(work))
+            .runner("lane, as the product waits", || latency(Work { waiting: Mode::Adaptive, ..work }));
+        for name in &names {
+            let run = || peers.as_ref()?.figure(name, "latency", size, count).map(|nanoseconds| nanoseconds / 2e3);
+            race = race.runner(name, move || run().expect("it gave a figure before"));
+        }
+        let outcome = race.run();
+        for name in &names {
+            outcome.at_most("lane", 1.0, name);
+        }
     }
 }
 

@@ -87,6 +87,11 @@ pub mod failpoint {
     pub use crate::prim::failpoint::arm;
 }
 
+/// Those who read what strangers send. Only with feature `fuzzing`.
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
+
 /// The transport without the runtime. Only with feature `probe`.
 #[cfg(feature = "probe")]
 #[doc(hidden)]

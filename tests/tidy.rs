@@ -115,6 +115,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
             "error",
         ],
     ),
+    ("fuzz", &["bootstrap", "transport"]),
     ("sim", &["mm", "channel", "wire", "proto", "transport", "mesh", "services"]),
     // Floor 6: what users type.
     ("select", &["mm", "wait", "latch", "error", "runtime"]),

@@ -58,6 +58,7 @@ fn parse(line: &str) -> Option<(&str, f64)> {
 /// Queues of other people, in the folder that `BENCH_PEERS` names.
 pub struct Peers {
     folder: PathBuf,
+    known: &'static [(&'static str, &'static str, &'static [&'static str])],
 }
 
 /// A peer by its name in tables, and how it is started.
@@ -67,6 +68,34 @@ const PEERS: &[(&str, &str, &[&str])] = &[
     ("iceoryx2", "peers", &["", "iceoryx2"]),
     ("ipc-channel", "peers", &["", "ipc-channel"]),
     ("ZeroMQ", "peers", &["", "zeromq"]),
+];
+
+/// The same over tcp, as between two nodes.
+const TCP_PEERS: &[(&str, &str, &[&str])] = &[
+    ("Open MPI, tcp", "mpi.openmpi", OPENMPI_TCP),
+    ("MPICH, tcp by UCX", "mpi.mpich", MPICH_TCP),
+    ("ZeroMQ, tcp", "peers", &["", "zeromq-tcp"]),
+];
+
+const OPENMPI_TCP: &[&str] =
+    &["mpirun.openmpi", "--bind-to", "core", "-np", "2", "--mca", "pml", "ob1", "--mca", "btl", "tcp,self"];
+
+/// No shared memory between the two, so that UCX takes its tcp.
+const MPICH_TCP: &[&str] = &[
+    "mpirun.mpich",
+    "-bind-to",
+    "core",
+    "-np",
+    "2",
+    "-genv",
+    "UCX_TLS",
+    "tcp,self",
+    "-genv",
+    "UCX_NET_DEVICES",
+    "lo",
+    "-genv",
+    "MPIR_CVAR_NOLOCAL",
+    "1",
 ];
 
 /// Shared memory only, by UCX, as is quickest on one node.
@@ -92,11 +121,25 @@ const OPENMPI_UCX: &[&str] = &[
 impl Peers {
     /// Those that were built; says so if there are none.
     pub fn find() -> Option<Peers> {
+        Peers::of(PEERS)
+    }
+
+    /// Those that were built, over tcp.
+    pub fn find_tcp() -> Option<Peers> {
+        Peers::of(TCP_PEERS)
+    }
+
+    /// A program of this folder, if it is there.
+    pub fn program(&self, name: &str) -> Option<PathBuf> {
+        Some(self.folder.join(name)).filter(|program| program.exists())
+    }
+
+    fn of(known: &'static [(&'static str, &'static str, &'static [&'static str])]) -> Option<Peers> {
         let folder = named("BENCH_PEERS").map(PathBuf::from);
         if folder.is_none() {
             println!("  peers:   skipped: BENCH_PEERS names no folder with them (benches/README.md)");
         }
-        folder.map(|folder| Peers { folder })
+        folder.map(|folder| Peers { folder, known })
     }
 
     /// The peers that give this figure, by name.
@@ -105,7 +148,7 @@ impl Peers {
             let built = self.folder.join(program).exists();
             (built && self.figure(name, "latency", 8, 10).is_some()).then_some(*name)
         };
-        PEERS.iter().filter_map(there).collect()
+        self.known.iter().filter_map(there).collect()
     }
 
     /// Runs a peer: nanoseconds of a round trip for `latency`, millions of messages a second for `rate`.
@@ -123,15 +166,15 @@ impl Peers {
     }
 
     fn command(&self, name: &str, what: &str, bytes: usize, count: u64) -> Option<Command> {
-        let (_, program, words) = PEERS.iter().find(|(known, ..)| *known == name)?;
-        let program = self.folder.join(program);
+        let (_, program, words) = self.known.iter().find(|(known, ..)| *known == name)?;
+        let binary = self.folder.join(program);
         let mut command = match words[0] {
-            "" => Command::new(program),
+            "" => Command::new(binary),
             launcher => Command::new(launcher),
         };
         command.args(&words[1..]);
         if !words[0].is_empty() {
-            command.arg(self.folder.join(PEERS.iter().find(|(known, ..)| *known == name)?.1));
+            command.arg(self.folder.join(self.known.iter().find(|(known, ..)| *known == name)?.1));
         }
         command.args([what, &bytes.to_string(), &count.to_string()]).stderr(Stdio::null());
         // In a container everybody is root.

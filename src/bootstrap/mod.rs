@@ -20,6 +20,8 @@ mod detect;
 mod environment;
 mod error;
 mod gather;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod hostile;
 mod hostlist;
 mod hub;
 mod join;

@@ -28,7 +28,7 @@ use crate::mm::{MemError, Memory, MemoryConfig};
 use crate::services::{AfterRepair, Agent, Host, Loss, Seat, Watched};
 use crate::sys;
 use crate::task;
-use crate::transport::{Engine, Identity, Secret, Settings, Tcp, TransportError, Tuning};
+use crate::transport::{Engine, Identity, Lossy, Secret, Settings, Tcp, TransportError, Tuning};
 
 /// What the environment says about this process, which is not a worker.
 pub(super) fn plan() -> Result<Plan> {
@@ -102,7 +102,12 @@ fn open_engine(world: &World) -> Result<(u64, Box<dyn Engine>)> {
         Identity { job: JobId(name(&world.job)), node: world.node.index, epoch, build, secret: Secret(world.secret) };
     let settings = Settings::read(|name| std::env::var(name).ok())?;
     let tuning = Tuning { nodes: nodes(world), ..Tuning::default() };
-    Ok((epoch, Box::new(Tcp::open(me, settings, tuning)?)))
+    let weather = settings.lossy;
+    let tcp = Box::new(Tcp::open(me, settings, tuning)?);
+    Ok(match weather {
+        None => (epoch, tcp),
+        Some(weather) => (epoch, Box::new(Lossy::around(tcp, weather)?)),
+    })
 }
 
 /// What a head has besides its memory.

@@ -3,6 +3,7 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use crate::id::JobId;
+use crate::transport::lossy::Weather;
 use crate::transport::{Node, TransportError};
 
 /// What the members of a job know and nobody else. Not shown by `Debug`.
@@ -31,7 +32,7 @@ pub(crate) struct Identity {
 }
 
 /// What a user can set, from the environment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Settings {
     /// Which interfaces to use (DRAGON_NETWORK_PREFIX): a pattern for names, or a network.
     pub(crate) prefix: Option<String>,
@@ -41,11 +42,13 @@ pub(crate) struct Settings {
     pub(crate) encryption: bool,
     /// How long a peer may be silent (DRAGON_SILENCE).
     pub(crate) silence: Duration,
+    /// How bad the network is made (DRAGON_TRANSPORT=lossy+tcp).
+    pub(crate) lossy: Option<Weather>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { prefix: None, ports: 0..=0, encryption: false, silence: Duration::from_secs(3) }
+        Settings { prefix: None, ports: 0..=0, encryption: false, silence: Duration::from_secs(3), lossy: None }
     }
 }
 
@@ -77,6 +80,13 @@ impl Settings {
                 default.silence,
                 "seconds that a node may be silent, at least 0.1",
             )?,
+            lossy: understood(
+                "DRAGON_TRANSPORT",
+                read("DRAGON_TRANSPORT"),
+                transport,
+                default.lossy,
+                "`auto`, `tcp`, or `lossy+tcp` for tests (`lossy:5:100+tcp`: per cent lost, milliseconds each way)",
+            )?,
         })
     }
 }
@@ -90,6 +100,13 @@ fn understood<T>(
 ) -> Result<T, TransportError> {
     let Some(value) = text else { return Ok(default) };
     read(&value).ok_or_else(|| TransportError::BadSetting { knob, value, why: format!("expected {wanted}") })
+}
+
+fn transport(text: &str) -> Option<Option<Weather>> {
+    match text {
+        "auto" | "tcp" => Some(None),
+        lossy => Weather::read(lossy).map(Some),
+    }
 }
 
 fn ports(text: &str) -> Option<RangeInclusive<u16>> {

@@ -13,6 +13,7 @@ mod config;
 mod conformance;
 mod driver;
 mod error;
+mod lossy;
 #[cfg(feature = "probe")]
 pub mod probe;
 mod tcp;
@@ -22,7 +23,10 @@ use std::{sync::Arc, time::Instant};
 pub(crate) use config::{Identity, Secret, Settings, Tuning};
 pub(crate) use driver::{Driver, Waiting};
 pub(crate) use error::{Lost, SendError, TransportError, Undelivered};
+pub(crate) use lossy::Lossy;
 pub(crate) use tcp::Tcp;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use tcp::hostile;
 
 use crate::mm::Block;
 use crate::sys::epoll::Epoll;

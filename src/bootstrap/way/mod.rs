@@ -6,7 +6,7 @@
 mod farewell;
 mod folder;
 mod named;
-mod pmi;
+pub(super) mod pmi;
 mod pmix;
 
 use std::time::Duration;

@@ -226,6 +226,20 @@ impl Connection {
     }
 }
 
+/// Says all that there is to say to a manager that answers as it likes.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(in crate::bootstrap) fn converse(socket: OwnedFd, deadline: Deadline) {
+    let mut connection = Connection { socket, got: Vec::new(), space: String::new(), told: (None, None) };
+    // Whether it helps is the manager's business; that it ends is ours.
+    let _ = connection.introduce(1, deadline);
+    let _ = connection.ask("cmd=get_my_kvsname\n", "my_kvsname", deadline);
+    let _ = connection.put("key", "value", deadline);
+    let _ = connection.barrier(deadline);
+    if let Ok(value) = connection.get("key", deadline) {
+        assert!(value.len() <= LINE_MAX + 1024, "a line within the limits");
+    }
+}
+
 fn call(address: &str, deadline: Deadline) -> Result<OwnedFd, BootstrapError> {
     let mut last = "the name is not known".to_string();
     for at in address.to_socket_addrs().into_iter().flatten() {

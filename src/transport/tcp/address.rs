@@ -13,7 +13,7 @@ const VERSION: u8 = 1;
 pub(super) const PLACES_MOST: usize = 4;
 
 /// Puts places into bytes, in the order in which they are to be tried.
-pub(super) fn write(places: &[SocketAddr]) -> Vec<u8> {
+pub(in crate::transport) fn write(places: &[SocketAddr]) -> Vec<u8> {
     let places = &places[..places.len().min(PLACES_MOST)];
     // At most PLACES_MOST.
     let mut bytes = vec![KIND, VERSION, places.len() as u8];
@@ -34,7 +34,7 @@ pub(super) fn write(places: &[SocketAddr]) -> Vec<u8> {
 }
 
 /// Reads them, or says what is wrong.
-pub(super) fn read(bytes: &[u8]) -> Result<Vec<SocketAddr>, &'static str> {
+pub(in crate::transport) fn read(bytes: &[u8]) -> Result<Vec<SocketAddr>, &'static str> {
     let [kind, version, count, rest @ ..] = bytes else { return Err("it is too short") };
     if *kind != KIND {
         return Err("it is of another kind of transport");

@@ -4,13 +4,15 @@
 //! stream, which outlives connections; `lane.rs` puts them on one. `dial.rs` and `arrivals.rs` make connections,
 //! `crossing.rs` decides which of two stays, `clock.rs` notices silence. This file holds them together.
 
-mod address;
+pub(super) mod address;
 mod arrivals;
 mod clock;
 mod crossing;
 mod dial;
 mod frame;
 mod handshake;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod hostile;
 mod inbox;
 mod interfaces;
 mod lane;

@@ -1,7 +1,7 @@
 //! Queues of other people between two processes, one figure for each call:
 //!
 //! ```text
-//! peers iceoryx2|ipc-channel|zeromq latency|rate BYTES COUNT
+//! peers iceoryx2|ipc-channel|zeromq|zeromq-tcp latency|rate BYTES COUNT
 //! ```
 //!
 //! Prints nanoseconds of a round trip, or millions of messages a second one way. Every message is copied in from a buffer
@@ -59,9 +59,13 @@ fn figure(words: &[String]) -> Option<f64> {
         ("ipc-channel", "latency") => Some(ipcchannel::latency(&task)),
         ("ipc-channel", "rate") => Some(ipcchannel::rate(&task)),
         #[cfg(feature = "zeromq")]
-        ("zeromq", "latency") => Some(zeromq::latency(&task)),
+        ("zeromq", "latency") => Some(zeromq::latency(&task, zeromq::Over::Local)),
         #[cfg(feature = "zeromq")]
-        ("zeromq", "rate") => Some(zeromq::rate(&task)),
+        ("zeromq", "rate") => Some(zeromq::rate(&task, zeromq::Over::Local)),
+        #[cfg(feature = "zeromq")]
+        ("zeromq-tcp", "latency") => Some(zeromq::latency(&task, zeromq::Over::Tcp)),
+        #[cfg(feature = "zeromq")]
+        ("zeromq-tcp", "rate") => Some(zeromq::rate(&task, zeromq::Over::Tcp)),
         _ => None,
     }
 }

@@ -1,4 +1,4 @@
-//! ZeroMQ: a pair of sockets over `ipc://`, its own threads in between. Who waits for one message polls; who takes many
+//! ZeroMQ: a pair of sockets over `ipc://` or `tcp://`, its own threads in between. Who waits for one message polls; who takes many
 //! sleeps in between, which is quicker.
 
 use crate::Task;
@@ -6,8 +6,21 @@ use crate::os;
 
 const EXPECT: &str = "both sides are there";
 
-fn address() -> String {
-    format!("ipc:///tmp/dragon-bench-{}", std::process::id())
+/// How the two reach each other.
+#[derive(Clone, Copy)]
+pub enum Over {
+    Local,
+    Tcp,
+}
+
+fn address(over: Over) -> String {
+    match over {
+        Over::Local => format!("ipc:///tmp/dragon-bench-{}", std::process::id()),
+        Over::Tcp => {
+            let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect(EXPECT);
+            format!("tcp://{free}")
+        }
+    }
 }
 
 fn socket(context: &zmq::Context) -> zmq::Socket {
@@ -39,8 +52,8 @@ fn bound(context: &zmq::Context, address: &str) -> zmq::Socket {
     socket
 }
 
-pub fn latency(task: &Task) -> f64 {
-    let address = address();
+pub fn latency(task: &Task, over: Over) -> f64 {
+    let address = address(over);
     let _partner = with_partner(&address, |socket| {
         let mut message = zmq::Message::new();
         for _ in 0..task.turns() {
@@ -59,8 +72,8 @@ pub fn latency(task: &Task) -> f64 {
     figure
 }
 
-pub fn rate(task: &Task) -> f64 {
-    let address = address();
+pub fn rate(task: &Task, over: Over) -> f64 {
+    let address = address(over);
     let _partner = with_partner(&address, |socket| {
         let mut message = zmq::Message::new();
         (0..task.count).for_each(|_| socket.recv(&mut message, 0).expect(EXPECT));

@@ -21,7 +21,7 @@ pub(in crate::transport) fn tuning() -> Tuning {
 }
 
 /// Introduces all to all.
-pub(super) fn introduce(engines: &mut [Box<dyn Engine>]) {
+pub(in crate::transport) fn introduce(engines: &mut [Box<dyn Engine>]) {
     let addresses: Vec<Vec<u8>> = engines.iter().map(|engine| engine.address()).collect();
     for (at, engine) in engines.iter_mut().enumerate() {
         for (node, address) in addresses.iter().enumerate().filter(|(node, _)| *node != at) {
