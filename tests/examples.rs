@@ -152,3 +152,18 @@ fn a_queue_survives_a_short_soak() {
         assert!(told.ends_with("; 0 bytes more in use than before\n"), "{told}");
     }
 }
+
+#[test]
+fn process_group_runs_a_function_on_each_node_and_cpu() {
+    let told = text(&run("process_group", &["--processes", "2"]));
+    assert!(told.contains("2 processes for 1 places") && told.matches("node 0, pid ").count() == 2, "{told}");
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    let told = text(&run("process_group", &["--per", "cpu"]));
+    assert!(told.contains(&format!("{cpus} processes for {cpus} places")), "{told}");
+}
+
+#[test]
+fn producer_consumer_sums_what_was_produced() {
+    let told = text(&run("producer_consumer", &["--producers", "3", "--consumers", "2", "--items", "100"]));
+    assert!(told.contains("300 numbers, sum 15150, by 2 consumers that ended well"), "{told}");
+}

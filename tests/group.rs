@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dragon::{
-    ErrorKind, Exit, GroupEvent, GroupState, Process, ProcessGroup, ProcessState, Queue, Restart, Signal, Stdio,
-    Template,
+    ErrorKind, Exit, GroupEvent, GroupState, Policy, Process, ProcessGroup, ProcessState, Queue, Restart, Signal,
+    Stdio, Template,
 };
 
 /// Longer than anything takes that works.
@@ -150,7 +150,7 @@ fn a_group_starts_ends_and_refuses_what_makes_no_sense() {
     group.add(4, Process::program("sleep").arg("1000")).unwrap();
     assert_eq!(group.kill().unwrap_err().kind(), ErrorKind::InvalidArgument);
     assert_eq!(group.join().unwrap_err().kind(), ErrorKind::InvalidArgument);
-    let events = group.events();
+    let events = group.events().unwrap();
     group.start().unwrap();
     assert_eq!(group.start().unwrap_err().kind(), ErrorKind::InvalidArgument);
     let processes = group.processes();
@@ -169,6 +169,8 @@ fn a_group_starts_ends_and_refuses_what_makes_no_sense() {
     assert_eq!(told.last(), Some(&GroupEvent::Finished));
     // Once more.
     group.start().unwrap();
+    assert_eq!(group.signal(Signal::from_raw(0)).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    assert_eq!(group.signal(Signal::from_raw(65)).unwrap_err().kind(), ErrorKind::InvalidArgument);
     group.signal(Signal::TERM).unwrap();
     assert!(group.join_timeout(LONG).unwrap().iter().all(|exit| exit.signal() == Some(15)));
     group.start().unwrap();
@@ -221,7 +223,7 @@ fn a_group_keeps_its_size_while_its_processes_are_killed() {
     let _dragon = dragon::init().unwrap();
     let mut group = ProcessGroup::builder().restart(Restart::Always { max: 100 }).build().unwrap();
     group.add(4, Process::program("sleep").arg("1000")).unwrap();
-    let events = group.events();
+    let events = group.events().unwrap();
     group.start().unwrap();
     let mut killed = Vec::new();
     for round in 0..8 {
@@ -281,4 +283,119 @@ fn processes_wait_for_room() {
     assert!(counts.lines().count() == 12 && counts.lines().all(|count| count.trim().parse::<u32>().unwrap() <= 2));
     let error = ProcessGroup::builder().at_once(0).build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+}
+
+#[test]
+fn a_handle_works_in_another_process() {
+    let _dragon = dragon::init().unwrap();
+    let mut group = ProcessGroup::builder().name("travels").build().unwrap();
+    group.add(3, Process::program("sleep").arg("1000")).unwrap();
+    group.add(1, shell("exit 9").stdout(Stdio::Pipe)).unwrap();
+    let pool = dragon::Pool::builder().processes(2).local().build().unwrap();
+    let started = pool.submit(|group: ProcessGroup| group.start().map_err(|error| error.to_string()), group.clone());
+    started.unwrap().get().unwrap().unwrap();
+    let look = |group: ProcessGroup| {
+        let ended = group.processes()[3].join().unwrap();
+        let pids: Vec<Option<u32>> = group.processes().iter().map(Process::pid).collect();
+        let none = group.processes()[3].stdout().map(drop).unwrap_err().kind() == ErrorKind::InvalidArgument;
+        (group.len(), group.state() == GroupState::Running && none, pids, ended.code(), group.name().to_string())
+    };
+    let (len, well, pids, code, name) = pool.submit(look, group.clone()).unwrap().get().unwrap();
+    assert!(well && (len, code, name.as_str()) == (4, Some(9), "travels"));
+    assert_eq!(pids, group.processes().iter().map(Process::pid).collect::<Vec<_>>());
+    // Several wait there while one ends it.
+    let wait = |group: ProcessGroup| group.join().unwrap().iter().map(|exit| exit.signal()).collect::<Vec<_>>();
+    let waits = pool.submit(wait, group.clone()).unwrap();
+    let one = pool.submit(|process: Process| process.kill().unwrap().signal(), group.processes().remove(0)).unwrap();
+    assert_eq!(one.get().unwrap(), Some(9));
+    let stop = |group: ProcessGroup| {
+        assert!(group.join_timeout(Duration::from_millis(10)).unwrap_err().is_timeout());
+        group.signal(Signal::TERM).unwrap();
+        group.join().unwrap().len()
+    };
+    assert_eq!(pool.submit(stop, group.clone()).unwrap().get().unwrap(), 4);
+    assert_eq!(waits.get().unwrap(), [Some(9), Some(15), Some(15), None]);
+    let refused = |group: ProcessGroup| group.kill().unwrap_err().kind();
+    assert_eq!(pool.submit(refused, group.clone()).unwrap().get().unwrap(), ErrorKind::InvalidArgument);
+    group.close().unwrap();
+    assert_eq!(pool.submit(refused, group).unwrap().get().unwrap(), ErrorKind::Closed);
+}
+
+#[test]
+fn a_group_that_a_process_made_ends_with_it() {
+    let _dragon = dragon::init().unwrap();
+    let handles = Queue::<ProcessGroup>::bounded(2).unwrap();
+    let make = |handles: Queue<ProcessGroup>| {
+        let mut group = ProcessGroup::builder().name("orphans").build().unwrap();
+        group.add(2, Process::program("sleep").arg("1000")).unwrap();
+        group.start().unwrap();
+        handles.put(group.clone()).unwrap();
+        group.join().unwrap();
+    };
+    let maker = Process::function(make, handles.clone()).start().unwrap();
+    let group = handles.get_timeout(LONG).unwrap();
+    let pids: Vec<u32> = group.processes().iter().map(|process| process.pid().unwrap()).collect();
+    assert_eq!(pids.len(), 2);
+    let waiting = std::thread::spawn({
+        let group = group.clone();
+        move || group.join()
+    });
+    maker.kill().unwrap();
+    let error = waiting.join().unwrap().unwrap_err();
+    assert!(error.is_closed() && error.to_string().contains("orphans"), "{error}");
+    assert_eq!((group.state(), group.len()), (GroupState::Closed, 0));
+    let gone = |pid: &u32| !Path::new(&format!("/proc/{pid}/exe")).exists();
+    let begun = Instant::now();
+    while !pids.iter().all(gone) {
+        assert!(begun.elapsed() < LONG);
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn cpus_and_hosts_are_as_the_policy_says() {
+    let dragon = dragon::init().unwrap();
+    let first = dragon.system().here().cpus[0];
+    let allowed = || Process::program("grep").args(["Cpus_allowed_list", "/proc/self/status"]);
+    let (said, _) = output(allowed().policy(Policy::new().cpus([first])));
+    assert_eq!(said.split_whitespace().last(), Some(first.to_string().as_str()));
+    let own = |()| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let list = status.lines().find(|line| line.starts_with("Cpus_allowed_list")).unwrap();
+        list.split_whitespace().last().unwrap().parse::<i32>().unwrap()
+    };
+    let exit = Process::function(own, ()).policy(Policy::new().cpus([first])).start().unwrap().join().unwrap();
+    assert_eq!(exit.code(), Some(first as i32));
+    // The template's word before the group's.
+    let mut group = ProcessGroup::builder().policy(Policy::new().host("no-such-host")).build().unwrap();
+    group.add(1, Process::program("true").policy(Policy::new().local())).unwrap();
+    group.start().unwrap();
+    assert!(group.join().unwrap()[0].success());
+    group.add(1, Process::program("true")).unwrap();
+    let error = group.start().unwrap_err();
+    assert!(error.to_string().contains("no-such-host"), "{error}");
+    let error = Process::program("true").policy(Policy::new().cpus([99_999])).start().unwrap_err();
+    assert!(error.to_string().contains("99999"), "{error}");
+}
+
+/// In a process of its own, whose output is looked at.
+#[test]
+fn lines_are_labelled_on_demand() {
+    if std::env::var_os("LABELS").is_some() {
+        let _dragon = dragon::init().unwrap();
+        let mut group = ProcessGroup::builder().name("talk").build().unwrap();
+        group.add(2, shell("printf 'one\\ntwo'; echo err >&2; kill -9 $$").labelled()).unwrap();
+        group.add(1, Process::program("echo").arg("plain")).unwrap();
+        group.start().unwrap();
+        group.join().unwrap();
+        return;
+    }
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["lines_are_labelled_on_demand", "--exact", "--nocapture"]).env("LABELS", "1");
+    let output = command.output().unwrap();
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    for line in ["[talk 0] one", "[talk 0] two", "[talk 1] one", "[talk 1] two", "plain"] {
+        assert!(out.lines().any(|said| said == line), "{line:?} in {out}");
+    }
+    assert!(err.lines().any(|said| said == "[talk 0] err") && err.lines().any(|said| said == "[talk 1] err"), "{err}");
 }

@@ -28,7 +28,8 @@ fn stat(pid: u32) -> Option<(String, char, u32)> {
 /// Zombies among the children of this process.
 fn zombies() -> Vec<u32> {
     let pids = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| stat(*pid).is_some_and(|(_, state, parent)| state == 'Z' && parent == std::process::id())).collect()
+    pids.filter(|pid| stat(*pid).is_some_and(|(_, state, parent)| state == 'Z' && parent == std::process::id()))
+        .collect()
 }
 
 fn until(what: &str, is_so: impl Fn() -> bool) {
@@ -68,7 +69,11 @@ fn what_is_missing_or_forbidden_is_named_before_anything_begins() {
     let _dragon = dragon::init().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| -> PathBuf { folder.path().join(name) };
-    says(&refused(Process::program("/no/such/program")), ErrorKind::NotFound, &["/no/such/program", "nothing was started"]);
+    says(
+        &refused(Process::program("/no/such/program")),
+        ErrorKind::NotFound,
+        &["/no/such/program", "nothing was started"],
+    );
     let unknown = Process::program("no-such-program-9").env("PATH", "/bin:/usr/bin");
     says(&refused(unknown), ErrorKind::NotFound, &["no-such-program-9", "PATH=/bin:/usr/bin"]);
     std::fs::write(path("plain"), "#!/bin/sh\n").unwrap();

@@ -9,7 +9,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::{LONG, start};
-use dragon::{ErrorKind, Exit, NodeId, Process, ProcessGroup, Queue, Restart, Runtime, Signal, Stdio, Template};
+use dragon::{
+    ErrorKind, Exit, NodeId, Policy, Process, ProcessGroup, Queue, Restart, Runtime, Signal, Stdio, Template,
+};
 
 /// Runs in every rank; in the test's own process it is nobody.
 #[test]
@@ -22,6 +24,7 @@ fn a_rank_of_a_job() {
         "functions" if leads => functions(&dragon),
         "streams" if leads => streams(&dragon),
         "refusals" if leads => refusals(&dragon),
+        "handles" => handles(&dragon),
         "programs" | "functions" | "streams" | "refusals" => {}
         "lose_node" => lose_node(&dragon),
         "lose_owner" => lose_owner(&dragon),
@@ -209,7 +212,7 @@ fn lose_node(dragon: &Runtime) {
     let victim = pids.get_timeout(LONG).unwrap();
     let mut group = ProcessGroup::builder().restart(Restart::Always { max: 9 }).build().unwrap();
     group.add(2, shell("while :; do sleep 0.1; done").stdout(Stdio::Pipe).node(last(dragon))).unwrap();
-    group.add(1, Process::program("sleep").arg("1000")).unwrap();
+    group.add(1, Process::program("sleep").arg("1000").policy(Policy::new().local())).unwrap();
     group.start().unwrap();
     let processes = group.processes();
     let children: Vec<u32> = processes[..2].iter().map(|process| process.pid().unwrap()).collect();
@@ -233,7 +236,12 @@ fn when_their_owner_dies_far_processes_end() {
     let mut job = start("lose_owner", &[0, 0, 1]);
     let owner = job.0.remove(1);
     let outputs = job.outputs();
-    assert!(outputs.iter().all(|output| output.status.success()), "{}\n{}", common::text(&outputs[0]), common::text(&outputs[1]));
+    assert!(
+        outputs.iter().all(|output| output.status.success()),
+        "{}\n{}",
+        common::text(&outputs[0]),
+        common::text(&outputs[1])
+    );
     drop(owner.wait_with_output());
 }
 
@@ -258,5 +266,37 @@ fn lose_owner(dragon: &Runtime) {
             assert!(begun.elapsed() < LONG, "{children:?} live on");
             std::thread::yield_now();
         }
+    }
+}
+
+#[test]
+fn a_handle_works_on_another_node() {
+    nodes().iter().for_each(|nodes| start("handles", nodes).ends_well());
+}
+
+/// Rank 0 makes a group, of processes on all nodes; the last rank ends it.
+fn handles(dragon: &Runtime) {
+    let last_rank = dragon.size() - 1;
+    if dragon.rank() == 0 {
+        let way = Queue::<ProcessGroup>::builder().capacity(4).name("way").build().unwrap();
+        let mut group = ProcessGroup::builder().name("everywhere").build().unwrap();
+        group.add(2 * dragon.nodes().len(), Process::program("sleep").arg("1000")).unwrap();
+        group.start().unwrap();
+        let mut used: Vec<u32> = group.processes().iter().map(|process| process.node().number()).collect();
+        used.sort_unstable();
+        assert!(used.into_iter().eq(dragon.nodes().iter().flat_map(|node| [node.number(); 2])), "two on each");
+        let done = Queue::<()>::builder().capacity(1).name("done").build().unwrap();
+        way.put(group.clone()).unwrap();
+        assert!(group.join().unwrap().iter().all(|exit| exit.signal() == Some(15)));
+        // It is gone with this handle.
+        done.get_timeout(LONG).unwrap();
+    } else if dragon.rank() == last_rank {
+        let group = Queue::<ProcessGroup>::open_timeout("way", LONG).unwrap().get_timeout(LONG).unwrap();
+        assert_eq!((group.len(), group.name()), (2 * dragon.nodes().len(), "everywhere"));
+        assert!(group.processes().iter().all(|process| process.pid().is_some()));
+        assert!(group.join_timeout(Duration::from_millis(20)).unwrap_err().is_timeout());
+        group.signal(Signal::TERM).unwrap();
+        assert!(group.join().unwrap().iter().all(|exit| exit.signal() == Some(15)));
+        Queue::<()>::open_timeout("done", LONG).unwrap().put(()).unwrap();
     }
 }

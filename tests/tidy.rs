@@ -120,7 +120,10 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("shared", &["mm", "wait", "channel", "mesh", "services", "error", "runtime", "select"]),
     ("queue", &["mm", "wait", "channel", "names", "wire", "codec", "mesh", "services", "error", "runtime", "select"]),
     ("sync", &["mm", "wait", "latch", "mesh", "services", "error", "runtime", "select"]),
-    ("process", &["sys", "mm", "channel", "pmi", "task", "wire", "mesh", "services", "error", "runtime"]),
+    (
+        "process",
+        &["sys", "mm", "channel", "pmi", "task", "wire", "mesh", "services", "error", "runtime", "shared", "sync"],
+    ),
     ("pool", &["mm", "wait", "channel", "task", "wire", "mesh", "services", "error", "runtime", "select"]),
     (
         "ddict",

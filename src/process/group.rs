@@ -1,28 +1,27 @@
 //! Groups of processes as their users see them.
 
-use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::Receiver;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 
+use super::Process;
+use super::calls::{self, Answer, Call, Whom};
 use super::conductor;
-use super::exit::{Exit, GroupEvent, GroupState, ProcessState, Signal};
+use super::door::{Address, Remote};
+use super::exit::{Exit, GroupEvent, GroupState, Signal};
 use super::inner::Inner;
 use super::plan::{Plan, Restart};
-use super::stream::{Input, Output};
-use super::template::{Lead, Template};
+use super::template::Template;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pmi::Pmi;
 use crate::policy::Policy;
 use crate::runtime;
 use crate::runtime::NodeId;
-use crate::task::Outcome;
-use crate::time::Deadline;
-use crate::wire::Message;
 
 /// How long a killed process may take to end before it counts as stuck in the kernel.
-const STUCK: Duration = Duration::from_secs(10);
+pub(super) const STUCK: Duration = Duration::from_secs(10);
 
 /// Settings of a [`ProcessGroup`].
 #[derive(Clone, Debug, Default)]
@@ -68,6 +67,11 @@ impl ProcessGroupBuilder {
         self
     }
 
+    /// The node of its processes: short for a policy.
+    pub fn node(self, node: NodeId) -> Self {
+        self.policy(Policy::new().node(node))
+    }
+
     /// Whether its processes are ranks of an MPI program, which they are without any `mpiexec`; they are not, by default.
     ///
     /// Ranks are numbered in the order of the processes. They begin all at once and none begins again. One that ends
@@ -76,11 +80,6 @@ impl ProcessGroupBuilder {
     pub fn pmi(mut self, pmi: Pmi) -> Self {
         self.pmi = pmi;
         self
-    }
-
-    /// The node of its processes: short for a policy.
-    pub fn node(self, node: NodeId) -> Self {
-        self.policy(Policy::new().node(node))
     }
 
     /// Makes the group. Nothing is started.
@@ -94,7 +93,7 @@ impl ProcessGroupBuilder {
         let core = runtime::current()?;
         let plan = Plan::new(self.restart, self.at_once.unwrap_or(usize::MAX), self.walltime);
         let inner = Inner::new(self.name, core, conductor::conductor()?, self.pmi, plan);
-        Ok(ProcessGroup { inner, policy: self.policy })
+        Ok(ProcessGroup { body: Body::Here(inner), policy: self.policy })
     }
 }
 
@@ -104,6 +103,10 @@ impl ProcessGroupBuilder {
 /// programs, folders, files, nodes. A process leads a process group of its own, so that a signal reaches what it has
 /// started too. When the last handle in the process that made the group is gone, or that process dies, all its
 /// processes are killed.
+///
+/// A handle is a value: put into the argument of a task, a message or a dictionary, it is the same group in the process
+/// that takes it out, on any node. There it can be looked at, started, signalled, waited for and ended; when the process that
+/// made it is gone, such calls fail with [`Closed`](ErrorKind::Closed), or with [`NodeLost`](ErrorKind::NodeLost).
 ///
 /// ```
 /// let _dragon = dragon::init()?;
@@ -117,8 +120,16 @@ impl ProcessGroupBuilder {
 /// ```
 #[derive(Clone)]
 pub struct ProcessGroup {
-    inner: Arc<Inner>,
+    body: Body,
+    /// Where its processes run, as far as their templates leave it open.
     policy: Policy,
+}
+
+#[derive(Clone)]
+enum Body {
+    /// This process made it.
+    Here(Arc<Inner>),
+    There(Arc<Remote>),
 }
 
 impl ProcessGroup {
@@ -135,10 +146,10 @@ impl ProcessGroup {
         ProcessGroupBuilder::default()
     }
 
-    /// Adds so many processes of this template.
+    /// Adds so many processes of this template. Only in the process that made the group.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) while the group runs; [`Closed`](ErrorKind::Closed);
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) while the group runs, or elsewhere; [`Closed`](ErrorKind::Closed);
     /// [`Codec`](ErrorKind::Codec) if the argument of a function cannot be encoded.
     pub fn add(&mut self, count: usize, template: Template) -> Result<()> {
         self.add_all(count, template)
@@ -146,7 +157,7 @@ impl ProcessGroup {
 
     pub(super) fn add_all(&self, count: usize, template: Template) -> Result<()> {
         let policy = template.policy.clone().over(&self.policy).over(&Policy::current());
-        self.inner.add(count, template, policy)
+        self.inner()?.add(count, template, policy)
     }
 
     /// Starts all its processes, or as many as may run at a time.
@@ -160,21 +171,21 @@ impl ProcessGroup {
     /// started have been stopped. [`InvalidArgument`](ErrorKind::InvalidArgument) if the group runs or has no process;
     /// [`Closed`](ErrorKind::Closed); [`NodeLost`](ErrorKind::NodeLost).
     pub fn start(&self) -> Result<()> {
-        self.inner.start()
+        self.ask(&Call::Start).map(drop)
     }
 
-    /// Its processes, in the order in which they were added.
+    /// Its processes, in the order in which they were added. None can be seen of a group whose maker is gone.
     pub fn processes(&self) -> Vec<Process> {
         (0..self.len()).map(|at| self.process(at)).collect()
     }
 
     pub(super) fn process(&self, at: usize) -> Process {
-        Process { group: self.clone(), at }
+        Process::of(self.clone(), at)
     }
 
     /// How many processes it has.
     pub fn len(&self) -> usize {
-        self.inner.lock().plan.len()
+        self.look().map_or(0, |(_, len)| len)
     }
 
     /// Whether it has no process.
@@ -184,36 +195,56 @@ impl ProcessGroup {
 
     /// What it is called; nothing, if nobody gave it a name.
     pub fn name(&self) -> &str {
-        &self.inner.name
+        match &self.body {
+            Body::Here(inner) => &inner.name,
+            Body::There(remote) => remote.name(),
+        }
     }
 
-    /// What it is doing.
+    /// What it is doing. A group whose maker is gone is closed.
     pub fn state(&self) -> GroupState {
-        self.inner.lock().plan.state()
+        self.look().map_or(GroupState::Closed, |(state, _)| state)
+    }
+
+    fn look(&self) -> Result<(GroupState, usize)> {
+        match self.ask(&Call::Look)? {
+            Answer::Group { state, len } => Ok((state, len)),
+            _ => Err(calls::strange()),
+        }
     }
 
     /// Why it ended before its time, if it is an MPI program and did: which rank called `MPI_Abort` with which code, which one
     /// was killed or left.
     pub fn broken(&self) -> Option<String> {
-        self.inner.lock().broken.clone()
+        match self.ask(&Call::Broken) {
+            Ok(Answer::Broken(why)) => why,
+            _ => None,
+        }
     }
 
     /// The last 1,024 ends of its processes, of all attempts, in their order.
     pub fn ended(&self) -> Vec<Exit> {
-        self.inner.lock().plan.history().to_vec()
+        match self.ask(&Call::History) {
+            Ok(Answer::Exits(exits)) => exits,
+            _ => Vec::new(),
+        }
     }
 
-    /// What happens in the group from now on. Each call gives an independent stream.
-    pub fn events(&self) -> GroupEvents {
-        GroupEvents(self.inner.subscribe())
+    /// What happens in the group from now on. Each call gives an independent stream. Only in the process that made it.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) elsewhere.
+    pub fn events(&self) -> Result<GroupEvents> {
+        Ok(GroupEvents(self.inner()?.subscribe()))
     }
 
     /// Waits until all its processes have ended, and says how: one end for each, in their order.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if it was not started.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if it was not started; [`Closed`](ErrorKind::Closed) if the process
+    /// that made it is gone.
     pub fn join(&self) -> Result<Vec<Exit>> {
-        self.join_by(Deadline::Never)
+        self.wait(None, None)
     }
 
     /// [`join`](ProcessGroup::join) for at most this long.
@@ -221,14 +252,14 @@ impl ProcessGroup {
     /// # Errors
     /// [`TimedOut`](ErrorKind::TimedOut); the group runs on.
     pub fn join_timeout(&self, patience: Duration) -> Result<Vec<Exit>> {
-        self.join_by(Deadline::after(patience))
+        self.wait(None, Some(patience))
     }
 
-    fn join_by(&self, deadline: Deadline) -> Result<Vec<Exit>> {
-        if !self.inner.lock().plan.has_begun() {
-            return Err(self.inner.refused("was not started"));
+    pub(super) fn wait(&self, whom: Whom, patience: Option<Duration>) -> Result<Vec<Exit>> {
+        match self.ask(&Call::Wait(whom, patience))? {
+            Answer::Exits(exits) => Ok(exits),
+            _ => Err(calls::strange()),
         }
-        self.inner.wait(deadline)
     }
 
     /// Sends a signal to all its processes that run, and to what they have started.
@@ -237,8 +268,7 @@ impl ProcessGroup {
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the group does not run, or for a signal that there is not;
     /// [`Closed`](ErrorKind::Closed).
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        self.must_run()?;
-        self.inner.decide(|plan, _| plan.signal(0..plan.len(), signal))
+        self.ask(&Call::Signal(None, signal)).map(drop)
     }
 
     /// Ends all its processes, really: INT now, TERM in the middle of the patience, KILL at its end. Returns when all have
@@ -248,9 +278,8 @@ impl ProcessGroup {
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the group does not run; [`Closed`](ErrorKind::Closed);
     /// [`TimedOut`](ErrorKind::TimedOut) if ten seconds after KILL one has not ended: it is stuck in the kernel.
     pub fn stop(&self, patience: Duration) -> Result<()> {
-        self.must_run()?;
-        self.inner.decide(|plan, now| plan.stop(0..plan.len(), patience, now))?;
-        self.inner.wait(Deadline::after(patience + STUCK)).map(drop)
+        self.ask(&Call::Stop(None, patience))?;
+        self.wait(None, Some(patience + STUCK)).map(drop)
     }
 
     /// Kills all its processes and what they have started, and returns when they have ended.
@@ -258,13 +287,8 @@ impl ProcessGroup {
     /// # Errors
     /// Those of [`stop`](ProcessGroup::stop).
     pub fn kill(&self) -> Result<()> {
-        self.must_run()?;
-        self.kill_all()
-    }
-
-    fn kill_all(&self) -> Result<()> {
-        self.inner.decide(|plan, _| plan.kill(0..plan.len()))?;
-        self.inner.wait(Deadline::after(STUCK)).map(drop)
+        self.ask(&Call::Kill(None))?;
+        self.wait(None, Some(STUCK)).map(drop)
     }
 
     /// Kills what is left of it, and lets it do nothing more. Idempotent.
@@ -272,27 +296,56 @@ impl ProcessGroup {
     /// # Errors
     /// [`TimedOut`](ErrorKind::TimedOut) as [`kill`](ProcessGroup::kill).
     pub fn close(&self) -> Result<()> {
-        if self.state() == GroupState::Closed {
-            return Ok(());
+        match self.state() {
+            GroupState::Closed => return Ok(()),
+            GroupState::Running => self.kill()?,
+            GroupState::Idle => {}
         }
-        let ended = self.kill_all();
-        self.inner.lock().plan.close();
-        self.inner.clear();
-        ended
+        self.ask(&Call::Close).map(drop)
     }
 
-    fn must_run(&self) -> Result<()> {
-        match self.state() {
-            GroupState::Running => Ok(()),
-            GroupState::Closed => Err(self.inner.closed()),
-            GroupState::Idle => Err(self.inner.refused("does not run")),
+    pub(super) fn ask(&self, call: &Call) -> Result<Answer> {
+        match &self.body {
+            Body::Here(inner) => call.perform(inner),
+            Body::There(remote) => remote.ask(call),
         }
+    }
+
+    /// The group itself, where it was made.
+    pub(super) fn inner(&self) -> Result<&Arc<Inner>> {
+        match &self.body {
+            Body::Here(inner) => Ok(inner),
+            Body::There(remote) => {
+                let text = format!(
+                    "group {:?} was made by another process, and only there processes are added and their pipes and \
+                     events read",
+                    remote.name()
+                );
+                Err(Error::new(ErrorKind::InvalidArgument, text))
+            }
+        }
+    }
+}
+
+impl Serialize for ProcessGroup {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        match &self.body {
+            Body::Here(inner) => inner.address().map_err(ser::Error::custom)?.serialize(serializer),
+            Body::There(remote) => remote.address.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ProcessGroup {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<ProcessGroup, D::Error> {
+        let remote = Remote::new(Address::deserialize(deserializer)?);
+        Ok(ProcessGroup { body: Body::There(Arc::new(remote)), policy: Policy::new() })
     }
 }
 
 impl std::fmt::Debug for ProcessGroup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ProcessGroup({:?}, {} processes, {:?})", self.inner.name, self.len(), self.state())
+        write!(f, "ProcessGroup({:?}, {} processes, {:?})", self.name(), self.len(), self.state())
     }
 }
 
@@ -317,170 +370,5 @@ impl Iterator for GroupEvents {
 
     fn next(&mut self) -> Option<GroupEvent> {
         self.0.recv().ok()
-    }
-}
-
-/// One process of a group, or a process that is a group by itself.
-///
-/// ```
-/// let _dragon = dragon::init()?;
-/// let process = dragon::Process::function(|name: String| println!("hello {name}"), "you".to_string()).start()?;
-/// assert!(process.join()?.success());
-/// # Ok::<(), dragon::Error>(())
-/// ```
-#[derive(Clone)]
-pub struct Process {
-    group: ProcessGroup,
-    at: usize,
-}
-
-impl Process {
-    /// The template of a process that runs a program: a path, or a name that is looked up in `PATH`.
-    pub fn program(program: impl AsRef<OsStr>) -> Template {
-        Template::program(program)
-    }
-
-    /// The template of a process that runs a function of this program: see [`Template::function`].
-    pub fn function<F, T, R>(function: F, argument: T) -> Template
-    where
-        F: Fn(T) -> R + Copy + Send + Sync + 'static,
-        T: Message,
-        R: Outcome + 'static,
-    {
-        Template::function(function, argument)
-    }
-
-    /// Its number in its group, from 0.
-    pub fn id(&self) -> usize {
-        self.at
-    }
-
-    /// The group it is of.
-    pub fn group(&self) -> &ProcessGroup {
-        &self.group
-    }
-
-    /// Its process id on its node, while it runs.
-    pub fn pid(&self) -> Option<u32> {
-        self.inner().lock().plan.pid(self.at)
-    }
-
-    /// Its node.
-    pub fn node(&self) -> NodeId {
-        NodeId::new(self.inner().lock().plan.node(self.at))
-    }
-
-    /// What it is doing.
-    pub fn state(&self) -> ProcessState {
-        self.inner().lock().plan.member_state(self.at)
-    }
-
-    /// How it ended, if it has for good.
-    pub fn exit(&self) -> Option<Exit> {
-        self.inner().lock().plan.exit(self.at)
-    }
-
-    /// Waits until it has ended for good.
-    ///
-    /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if it was not started.
-    pub fn join(&self) -> Result<Exit> {
-        self.inner().wait_for(self.at, Deadline::Never)
-    }
-
-    /// [`join`](Process::join) for at most this long.
-    ///
-    /// # Errors
-    /// [`TimedOut`](ErrorKind::TimedOut); it runs on.
-    pub fn join_timeout(&self, patience: Duration) -> Result<Exit> {
-        self.inner().wait_for(self.at, Deadline::after(patience))
-    }
-
-    /// Sends it a signal, and to what it has started. That it has ended is no error.
-    ///
-    /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a signal that there is not.
-    pub fn signal(&self, signal: Signal) -> Result<()> {
-        self.inner().decide(|plan, _| plan.signal(self.at..self.at + 1, signal))
-    }
-
-    /// Ends it, as [`ProcessGroup::stop`] does, and says how it ended. It does not begin again.
-    ///
-    /// # Errors
-    /// Those of [`ProcessGroup::stop`].
-    pub fn stop(&self, patience: Duration) -> Result<Exit> {
-        self.inner().decide(|plan, now| plan.stop(self.at..self.at + 1, patience, now))?;
-        self.inner().wait_for(self.at, Deadline::after(patience + STUCK))
-    }
-
-    /// Kills it and what it has started, and says how it ended. It does not begin again.
-    ///
-    /// # Errors
-    /// Those of [`ProcessGroup::stop`].
-    pub fn kill(&self) -> Result<Exit> {
-        self.inner().decide(|plan, _| plan.kill(self.at..self.at + 1))?;
-        self.inner().wait_for(self.at, Deadline::after(STUCK))
-    }
-
-    /// What it writes to its standard output, where the template says [`Stdio::Pipe`](crate::Stdio::Pipe). Once for each
-    /// time that it was started.
-    ///
-    /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if it has no such pipe, was not started, or the pipe was taken.
-    pub fn stdout(&self) -> Result<Output> {
-        self.output(1)
-    }
-
-    /// What it writes to its standard error: as [`stdout`](Process::stdout).
-    ///
-    /// # Errors
-    /// Those of [`stdout`](Process::stdout).
-    pub fn stderr(&self) -> Result<Output> {
-        self.output(2)
-    }
-
-    fn output(&self, which: usize) -> Result<Output> {
-        self.must_be_piped(which)?;
-        let far = self.inner().far_stream(self.at, which).map(|(site, stream)| Output::far(site, stream));
-        let near = || self.inner().take_stream(self.at, which).map(Output::near);
-        far.or_else(near).ok_or_else(|| self.no_pipe(which))
-    }
-
-    /// What it reads from its standard input, where the template says [`Stdio::Pipe`](crate::Stdio::Pipe). It sees the end
-    /// when the value is dropped. Once for each time that it was started.
-    ///
-    /// # Errors
-    /// Those of [`stdout`](Process::stdout).
-    pub fn stdin(&self) -> Result<Input> {
-        self.must_be_piped(0)?;
-        let far = self.inner().far_stream(self.at, 0).map(|(site, stream)| Input::far(site, stream));
-        let near = || self.inner().take_stream(self.at, 0).map(Input::near);
-        far.or_else(near).ok_or_else(|| self.no_pipe(0))
-    }
-
-    fn must_be_piped(&self, which: usize) -> Result<()> {
-        let state = self.inner().lock();
-        let wish = state.templates[state.of[self.at]].wish()?;
-        if wish.stdio[which] == Lead::Pipe { Ok(()) } else { Err(self.no_pipe(which)) }
-    }
-
-    fn no_pipe(&self, which: usize) -> Error {
-        let name = ["input", "output", "error"][which];
-        let text = format!(
-            "the standard {name} of process {} of {} is no pipe, was taken already, or the process was not started",
-            self.at,
-            self.inner().who()
-        );
-        Error::new(ErrorKind::InvalidArgument, text)
-    }
-
-    fn inner(&self) -> &Arc<Inner> {
-        &self.group.inner
-    }
-}
-
-impl std::fmt::Debug for Process {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Process({} of {}, {:?})", self.at, self.inner().who(), self.state())
     }
 }

@@ -5,9 +5,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
+use once_cell::sync::OnceCell;
 
 use super::conductor::Conductor;
+use super::door::Address;
 use super::exit::{Exit, GroupEvent, GroupState, How, Signal};
+use super::group::STUCK;
 use super::plan::{Effect, Plan};
 use super::ranks::Ranks;
 use super::site::{FarStart, StreamId};
@@ -34,6 +37,8 @@ pub(super) struct Inner {
     pub(super) pmi: Pmi,
     state: Mutex<State>,
     changed: Condvar,
+    /// Where other processes ask; since a handle was sent to one.
+    address: OnceCell<Address>,
 }
 
 pub(super) struct State {
@@ -53,6 +58,8 @@ pub(super) struct State {
     /// Why its ranks had to end.
     pub(super) broken: Option<String>,
     listeners: Vec<Sender<GroupEvent>>,
+    /// So many wait for one of its processes, and not for all.
+    for_one: usize,
 }
 
 impl State {
@@ -83,11 +90,21 @@ type Launches = Vec<(usize, u32)>;
 
 impl Inner {
     pub(super) fn new(name: String, core: Arc<Core>, conductor: Arc<Conductor>, pmi: Pmi, plan: Plan) -> Arc<Inner> {
-        let (templates, of, listeners) = (Vec::new(), Vec::new(), Vec::new());
-        let (wanted, seats) = (Vec::new(), Vec::new());
-        let (yard, sites, ranks, broken) = (None, Arc::default(), None, None);
-        let state = State { plan, templates, of, wanted, seats, yard, sites, ranks, broken, listeners };
-        let inner = Inner { name, core, conductor, pmi, state: Mutex::new(state), changed: Condvar::new() };
+        let state = State {
+            plan,
+            templates: Vec::new(),
+            of: Vec::new(),
+            wanted: Vec::new(),
+            seats: Vec::new(),
+            yard: None,
+            sites: Arc::default(),
+            ranks: None,
+            broken: None,
+            listeners: Vec::new(),
+            for_one: 0,
+        };
+        let (changed, address) = (Condvar::new(), OnceCell::new());
+        let inner = Inner { name, core, conductor, pmi, state: Mutex::new(state), changed, address };
         let inner = Arc::new(inner);
         inner.conductor.admit(&inner);
         inner
@@ -261,10 +278,15 @@ impl Inner {
             let also = self.tell_and_signal(effects, &mut launches);
             failed = failed.or(also);
         }
-        self.changed.notify_all();
-        if self.lock().plan.deadline().is_some() {
+        let state = self.lock();
+        // Each end of many need not wake one who waits for all of them.
+        if state.plan.state() != GroupState::Running || state.for_one > 0 {
+            self.changed.notify_all();
+        }
+        if state.plan.deadline().is_some() {
             self.conductor.wake();
         }
+        drop(state);
         failed.map_or(Ok(()), Err)
     }
 
@@ -395,8 +417,25 @@ impl Inner {
         Some((site, (member as u32, state.plan.attempt(member), which as u8)))
     }
 
+    /// Where other processes ask.
+    pub(super) fn address(self: &Arc<Self>) -> Result<&Address> {
+        self.address.get_or_try_init(|| Address::open(self))
+    }
+
+    /// Ends it: nothing of it runs any more.
+    pub(super) fn close(self: &Arc<Self>) -> Result<()> {
+        let killed = self.decide(|plan, _| plan.kill(0..plan.len()));
+        let begun = self.lock().plan.has_begun();
+        let wait = || if begun { self.wait(Deadline::after(STUCK)).map(drop) } else { Ok(()) };
+        let ended = killed.and_then(|()| wait());
+        self.lock().plan.close();
+        self.clear();
+        self.changed.notify_all();
+        ended
+    }
+
     /// Kills what is left, for good.
-    pub(super) fn clear(&self) {
+    fn clear(&self) {
         let mut state = self.lock();
         let (yard, sites) = (state.yard.take(), std::mem::take(&mut state.sites));
         drop(state);
@@ -426,7 +465,12 @@ impl Inner {
 
     /// Waits until one process has ended for good.
     pub(super) fn wait_for(&self, member: usize, deadline: Deadline) -> Result<Exit> {
-        let state = self.wait_until(deadline, |state| state.plan.exit(member).is_some())?;
+        self.lock().for_one += 1;
+        let waited = self.wait_until(deadline, |state| state.plan.exit(member).is_some());
+        let waited = waited.map(drop);
+        let mut state = self.lock();
+        state.for_one -= 1;
+        waited?;
         let gone = || self.refused("has no such process that has ended");
         state.plan.exit(member).ok_or_else(gone)
     }
@@ -434,11 +478,11 @@ impl Inner {
     fn wait_until(&self, deadline: Deadline, over: impl Fn(&State) -> bool) -> Result<MutexGuard<'_, State>> {
         let mut state = self.lock();
         loop {
-            if over(&state) {
-                return Ok(state);
-            }
             if !state.plan.has_begun() {
                 return Err(self.refused("was not started"));
+            }
+            if over(&state) {
+                return Ok(state);
             }
             state = match deadline.left() {
                 None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
@@ -487,5 +531,6 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.clear();
+        self.address.get().iter().for_each(|address| address.close());
     }
 }

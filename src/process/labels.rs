@@ -31,7 +31,11 @@ struct Desk {
 }
 
 enum Work {
-    Pipe { member: usize, which: usize, pipe: OwnedFd },
+    Pipe {
+        member: usize,
+        which: usize,
+        pipe: OwnedFd,
+    },
     /// Answers when all that was written before has been labelled.
     Flush(Sender<()>),
     End,

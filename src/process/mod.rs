@@ -4,12 +4,15 @@
 //! (`plan.rs`); the shell around it (`inner.rs`) carries it out on the caller's thread or on the one thread that looks after
 //! all groups of a process (`conductor.rs`). Processes are started by the agent of their node (`yard.rs`).
 
+mod calls;
 mod conductor;
+mod door;
 mod entry;
 mod exit;
 mod group;
 mod inner;
 mod labels;
+mod member;
 mod plan;
 mod ranks;
 mod site;
@@ -19,7 +22,8 @@ mod template;
 mod yard;
 
 pub use exit::{Exit, GroupEvent, GroupState, ProcessState, Signal};
-pub use group::{GroupEvents, Process, ProcessGroup, ProcessGroupBuilder};
+pub use group::{GroupEvents, ProcessGroup, ProcessGroupBuilder};
+pub use member::Process;
 pub use plan::Restart;
 pub use stream::{Input, Output};
 pub use template::{Stdio, Template};

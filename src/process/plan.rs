@@ -175,7 +175,7 @@ impl Plan {
 
     /// What was started is not, before anything of it was launched.
     pub(super) fn unstart(&mut self) {
-        self.state = GroupState::Idle;
+        (self.state, self.begun) = (GroupState::Idle, false);
         self.members.iter_mut().for_each(|member| member.phase = Phase::Idle);
     }
 
@@ -383,3 +383,6 @@ impl Member {
         Member { phase: Phase::Idle, node: 0, pid: 0, attempt: 0, failed: 0, push: None, exit: None }
     }
 }
+
+#[cfg(test)]
+mod tests;

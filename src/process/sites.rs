@@ -58,8 +58,7 @@ impl FarSite {
         let mut message = Vec::new();
         wire::encode(&starts.to_vec(), &mut message)?;
         let answer = self.session.call(op::LAUNCH, &message)?;
-        wire::decode::<std::result::Result<Vec<u32>, Refusal>>(&answer)?
-            .map_err(|(kind, text)| Error::new(kind, text))
+        wire::decode::<std::result::Result<Vec<u32>, Refusal>>(&answer)?.map_err(|(kind, text)| Error::new(kind, text))
     }
 
     /// From now on its ranks are served there.
@@ -132,10 +131,7 @@ pub(super) struct Sites {
 
 impl Sites {
     /// Founds a site on each of these nodes, all at the same time; an error of any is an error of all.
-    pub(super) fn found(
-        group: &Arc<Inner>,
-        wanted: Vec<(NodeNumber, Vec<Option<Wish>>)>,
-    ) -> Result<Sites> {
+    pub(super) fn found(group: &Arc<Inner>, wanted: Vec<(NodeNumber, Vec<Option<Wish>>)>) -> Result<Sites> {
         if wanted.is_empty() {
             return Ok(Sites::default());
         }

@@ -18,9 +18,9 @@ use super::exit::Signal;
 use super::labels::Labels;
 use super::template::{Job, Lead, Wish};
 use crate::error::{Error, ErrorKind, Result};
-use crate::policy::Seat;
 use crate::mm::{Block, Memory, MemoryConfig};
 use crate::pmi::{Pmi, Speaks, choose};
+use crate::policy::Seat;
 use crate::runtime;
 use crate::runtime::Core;
 use crate::services::{Born, ChildEnd, Order, Setting, Venue, Work};
@@ -37,7 +37,7 @@ const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
 /// Whose agent starts them.
 pub(super) enum Home {
     Own(Arc<Core>),
-        Guest(Arc<Venue>),
+    Guest(Arc<Venue>),
 }
 
 impl Home {
@@ -277,12 +277,7 @@ fn prepare(home: &Home, wish: &Wish) -> Result<Ready> {
     if let Some(cwd) = &cwd {
         check_folder(home, cwd)?;
     }
-    let mut setting = Setting {
-        env: wish.env.clone(),
-        bare: wish.bare,
-        leads_group: true,
-        ..Setting::default()
-    };
+    let mut setting = Setting { env: wish.env.clone(), bare: wish.bare, leads_group: true, ..Setting::default() };
     let is_function = matches!(wish.job, Job::Function { .. });
     for (at, lead) in wish.stdio.iter().enumerate() {
         setting.stdio[at] = match lead {

@@ -17,7 +17,7 @@ use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 
 use super::ServiceError;
 use super::recover::{Orphan, orphans_of, recover};
-use super::spawn::{Born, Living, Order, spawn};
+use super::spawn::{Born, Inherited, Living, Order, spawn};
 use crate::channel::Repairs;
 use crate::id::ProcId;
 use crate::mm::Memory;
@@ -197,8 +197,9 @@ impl Shell {
 
     fn start(&mut self, orders: Vec<Order>) -> Result<Vec<Born>, ServiceError> {
         let (mut born, mut keys) = (Vec::with_capacity(orders.len()), Vec::with_capacity(orders.len()));
+        let mut inherited = Inherited::default();
         for order in orders {
-            match self.start_one(order) {
+            match self.start_one(order, &mut inherited) {
                 Ok((one, key)) => {
                     born.push(one);
                     keys.push(key);
@@ -212,9 +213,9 @@ impl Shell {
         Ok(born)
     }
 
-    fn start_one(&mut self, order: Order) -> Result<(Born, u64), ServiceError> {
+    fn start_one(&mut self, order: Order, inherited: &mut Inherited) -> Result<(Born, u64), ServiceError> {
         self.started += 1;
-        let child = spawn(&self.memory, self.started, order)?;
+        let child = spawn(&self.memory, self.started, order, inherited)?;
         let born = child.born.clone();
         match self.keep(Being::Child(child)) {
             Ok(key) => Ok((born, key)),

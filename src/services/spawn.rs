@@ -140,11 +140,16 @@ impl Living {
 }
 
 /// Starts one child. On an error nothing of it is left. It is killed when the calling thread ends.
-pub(super) fn spawn(memory: &Memory, serial: u64, order: Order) -> Result<Living, ServiceError> {
+pub(super) fn spawn(
+    memory: &Memory,
+    serial: u64,
+    order: Order,
+    inherited: &mut Inherited,
+) -> Result<Living, ServiceError> {
     let Order { work, setting, key, ended } = order;
     match work {
         Work::Program { file, arguments } => {
-            let (pid, pidfd) = start(&file, &arguments, &setting, None)?;
+            let (pid, pidfd) = start(&file, &arguments, &setting, inherited, None)?;
             let born =
                 Born { serial, process: ProcId::NONE, pid, leads_group: setting.leads_group, pidfd: Arc::new(pidfd) };
             Ok(Living { born, key, ended, control: None })
@@ -152,7 +157,7 @@ pub(super) fn spawn(memory: &Memory, serial: u64, order: Order) -> Result<Living
         Work::Function { entry, argument } => {
             let process = memory.reserve_process()?;
             mark!("process.spawn.reserved");
-            let started = start_worker(memory, process, &setting, entry, &argument);
+            let started = start_worker(memory, process, &setting, inherited, (entry, &argument));
             let (pid, pidfd, control) = started.inspect_err(|_| memory.abandon_process(process))?;
             let born = Born { serial, process, pid, leads_group: setting.leads_group, pidfd: Arc::new(pidfd) };
             Ok(Living { born, key, ended, control: Some(control) })
@@ -164,17 +169,17 @@ fn start_worker(
     memory: &Memory,
     process: ProcId,
     setting: &Setting,
-    entry: FnRef,
-    argument: &[u8],
+    inherited: &mut Inherited,
+    work: (FnRef, &[u8]),
 ) -> Result<(u32, OwnedFd, OwnedFd), ServiceError> {
     let (ours, theirs) = sys::socket::pair().map_err(|e| ServiceError::spawn("its control socket", e))?;
     // The command line of this very program, even if its file was replaced meanwhile.
     let arguments: Vec<_> = std::env::args_os().take(1).collect();
-    let (pid, pidfd) = start(Path::new("/proc/self/exe"), &arguments, setting, Some(theirs))?;
+    let (pid, pidfd) = start(Path::new("/proc/self/exe"), &arguments, setting, inherited, Some(theirs))?;
     mark!("process.spawn.born");
     memory.process_started(process, pid);
     mark!("process.spawn.known");
-    match introduce(memory, process, &ours, setting, entry, argument) {
+    match introduce(memory, process, &ours, setting, work) {
         Ok(()) => Ok((pid, pidfd, ours)),
         Err(error) => {
             drop(ours);
@@ -191,11 +196,18 @@ fn start(
     file: &Path,
     arguments: &[OsString],
     setting: &Setting,
+    inherited: &mut Inherited,
     control: Option<OwnedFd>,
 ) -> Result<(u32, OwnedFd), ServiceError> {
     let program = c_string(file.as_os_str())?;
     let arguments = arguments.iter().map(|argument| c_string(argument)).collect::<Result<Vec<_>, _>>()?;
-    let environment = environment(setting, control.is_some())?;
+    let own;
+    let environment = if setting.bare || !setting.env.is_empty() || control.is_some() {
+        own = environment(setting, inherited.variables(), control.is_some())?;
+        &own[..]
+    } else {
+        inherited.lines()?
+    };
     let cwd = setting.cwd.as_ref().map(|cwd| c_string(cwd.as_os_str())).transpose()?;
     let mut descriptors: Vec<(BorrowedFd<'_>, i32)> = Vec::new();
     for (number, descriptor) in (0..).zip(&setting.stdio) {
@@ -209,7 +221,7 @@ fn start(
     let started = launch(&Launch {
         program: &program,
         arguments: &arguments,
-        environment: &environment,
+        environment,
         cwd: cwd.as_deref(),
         descriptors: &descriptors,
         cpus: &setting.cpus,
@@ -221,24 +233,51 @@ fn start(
     })
 }
 
-/// The variables of a child, each once.
-fn environment(setting: &Setting, is_worker: bool) -> Result<Vec<CString>, ServiceError> {
-    let mut all = BTreeMap::new();
-    if !setting.bare {
+/// What children get of this process's environment: read once for all that are started together.
+#[derive(Default)]
+pub(super) struct Inherited {
+    variables: Option<BTreeMap<OsString, OsString>>,
+    lines: Option<Vec<CString>>,
+}
+
+impl Inherited {
+    fn variables(&mut self) -> &BTreeMap<OsString, OsString> {
         // What makes a rank of this process must not make one of its children.
-        all.extend(std::env::vars_os().filter(|(name, _)| !name.to_str().is_some_and(makes_a_rank)));
+        let ours = |(name, _): &(OsString, OsString)| !name.to_str().is_some_and(makes_a_rank);
+        self.variables.get_or_insert_with(|| std::env::vars_os().filter(ours).collect())
     }
+
+    fn lines(&mut self) -> Result<&[CString], ServiceError> {
+        if self.lines.is_none() {
+            self.lines = Some(lines(self.variables())?);
+        }
+        Ok(self.lines.as_deref().unwrap_or_default())
+    }
+}
+
+/// The variables of a child, each once.
+fn environment(
+    setting: &Setting,
+    inherited: &BTreeMap<OsString, OsString>,
+    is_worker: bool,
+) -> Result<Vec<CString>, ServiceError> {
+    let mut all = if setting.bare { BTreeMap::new() } else { inherited.clone() };
     all.extend(setting.env.iter().cloned());
     if is_worker {
         all.insert(birth::VARIABLE.into(), sys::process::id().to_string().into());
     }
-    let line = |(name, value): (OsString, OsString)| {
-        let mut line = name.into_vec();
+    lines(&all)
+}
+
+/// `NAME=value` of each.
+fn lines(variables: &BTreeMap<OsString, OsString>) -> Result<Vec<CString>, ServiceError> {
+    let line = |(name, value): (&OsString, &OsString)| {
+        let mut line = name.clone().into_vec();
         line.push(b'=');
         line.extend_from_slice(value.as_bytes());
         c_string(OsStr::from_bytes(&line))
     };
-    all.into_iter().map(line).collect()
+    variables.iter().map(line).collect()
 }
 
 fn c_string(text: &OsStr) -> Result<CString, ServiceError> {
@@ -251,8 +290,7 @@ fn introduce(
     process: ProcId,
     socket: &OwnedFd,
     setting: &Setting,
-    entry: FnRef,
-    told: &[u8],
+    (entry, told): (FnRef, &[u8]),
 ) -> Result<(), ServiceError> {
     let mut argument = process.0.to_le_bytes().to_vec();
     argument.extend_from_slice(told);

@@ -60,6 +60,10 @@ pub(crate) fn signal_group(pidfd: &OwnedFd, pid: u32, signal: i32) -> io::Result
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
         sent => return sent,
     }
+    // Before that the number must do, which is the group's as long as the process was not reaped; it may be another's then.
+    if try_send(pidfd, 0, 0).is_err() {
+        return Ok(());
+    }
     let group = i32::try_from(pid).ok().filter(|pid| *pid > 1).ok_or(io::ErrorKind::InvalidInput)?;
     // SAFETY: sends a signal.
     match unsafe { libc::kill(-group, signal) } {
@@ -69,11 +73,15 @@ pub(crate) fn signal_group(pidfd: &OwnedFd, pid: u32, signal: i32) -> io::Result
 }
 
 fn send(pidfd: &OwnedFd, signal: i32, flags: libc::c_uint) -> io::Result<()> {
+    try_send(pidfd, signal, flags).or_else(no_such_process_is_well)
+}
+
+fn try_send(pidfd: &OwnedFd, signal: i32, flags: libc::c_uint) -> io::Result<()> {
     let no_info = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: sends a signal to the process that the descriptor is of.
     match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, flags) } {
         0 => Ok(()),
-        _ => no_such_process_is_well(io::Error::last_os_error()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
