@@ -168,11 +168,6 @@ impl Inner {
     fn prepare(self: &Arc<Self>, mut wishes: Vec<(NodeNumber, Vec<Option<Wish>>)>) -> Result<()> {
         let here = wishes.iter().position(|(node, _)| *node == self.here()).map(|at| wishes.remove(at).1);
         let yard = here.map(|wishes| Yard::new(Home::Own(self.core.clone()), &self.name, &wishes)).transpose()?;
-        if self.pmi != Pmi::None && !wishes.is_empty() {
-            let why = "is an MPI program with ranks on other nodes, which cannot be served yet: a policy that says \
-                       `local()` keeps them here";
-            return Err(self.refused(why));
-        }
         let sites = Sites::found(self, wishes)?;
         let speaks = yard.as_ref().map(|yard| yard.speaks(self.pmi)).unwrap_or_default();
         let mut state = self.lock();
