@@ -36,6 +36,9 @@ const SLICE: Duration = Duration::from_millis(200);
 /// Values from so many bytes on are answered in a block.
 const LONG: usize = 4096;
 
+/// Values from so many bytes on are sent from where they are.
+const LARGE: usize = 64 << 10;
+
 /// What a part's table notes.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Note {
@@ -284,10 +287,18 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
         let dict = self.handle(asked.head.shard, asked.head.at);
         let mut found = Found::Nothing;
         let named = asked.head.has(flag::NAME);
-        let name = dict.look(asked.key(), |value| found = Found::copy(&self.body, named, value));
+        let name = dict.look(asked.key(), |value| {
+            found = if value.len() < LARGE || named { Found::copy(&self.body, named, value) } else { Found::Large };
+        });
         match (name, found) {
             (Err(error), _) | (_, Found::Refused(error)) => refuse(answer, &error),
             (Ok(None), _) | (_, Found::Nothing) => answer.send(status::MISSING, &[]),
+            // Sent from where it is: pinned until it has arrived.
+            (Ok(Some(_)), Found::Large) => match dict.reference(asked.key()) {
+                Ok(Some(value)) => answer.send_steady(Arc::new(value)),
+                Ok(None) => answer.send(status::MISSING, &[]),
+                Err(error) => refuse(answer, &error),
+            },
             (Ok(Some(name)), Found::Short(mut bytes)) => {
                 if named {
                     bytes[..8].copy_from_slice(&name.word().to_le_bytes());
@@ -318,7 +329,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
                 let len = block.len();
                 answer.send_block(block, len);
             }
-            (Ok(()), Found::Nothing) => answer.send(status::MISSING, &[]),
+            (Ok(()), Found::Nothing | Found::Large) => answer.send(status::MISSING, &[]),
         }
     }
 
@@ -451,6 +462,8 @@ enum Found {
     Nothing,
     Short(Vec<u8>),
     Long(crate::mm::Block),
+    /// Not copied.
+    Large,
     Refused(Error),
 }
 

@@ -8,7 +8,7 @@ use super::body::Body;
 use super::encode::with_key;
 use crate::codec::Codec;
 use crate::error::Result;
-use crate::mesh::Body as Bytes;
+use crate::mesh::{Body as Bytes, Steady};
 use crate::prim::Ordering;
 use crate::table::{Cargo, Pinned};
 
@@ -80,18 +80,30 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// As [`get`](DDict::get); [`ResourceLimit`](crate::ErrorKind::ResourceLimit) for more than 131,072 at a time.
     pub fn get_ref(&self, key: &K) -> Result<Ref> {
         with_key::<K, C, _>(key, |bytes| {
-            let (table, at) = (self.body.table(), self.at.load(Ordering::Relaxed));
-            let key = table.key(bytes);
+            let key = self.body.table().key(bytes);
             if let Some(to) = self.away(&key) {
                 let landed = self.far_bytes(to, &key)?.ok_or_else(Self::not_found)?;
                 return Ok(Ref { body: self.body.clone(), pinned: None, landed: Some(landed) });
             }
-            let mut cargo = Cargo::new();
-            let pinned = table.pin(self.shard_of(&key), &key, self.view(at), &mut cargo);
-            self.body.unload(&mut cargo);
-            let reference = pinned?.map(|pinned| Ref { body: self.body.clone(), pinned: Some(pinned), landed: None });
-            self.still_there(at)?;
-            reference.ok_or_else(Self::not_found)
+            self.reference(bytes)?.ok_or_else(Self::not_found)
         })
+    }
+
+    /// The value of a key in the memory of this node, if it is there.
+    pub(super) fn reference(&self, bytes: &[u8]) -> Result<Option<Ref>> {
+        let (table, at) = (self.body.table(), self.at.load(Ordering::Relaxed)); // this handle's own
+        let key = table.key(bytes);
+        let mut cargo = Cargo::new();
+        let pinned = table.pin(self.shard_of(&key), &key, self.view(at), &mut cargo);
+        self.body.unload(&mut cargo);
+        let reference = pinned?.map(|pinned| Ref { body: self.body.clone(), pinned: Some(pinned), landed: None });
+        self.still_there(at)?;
+        Ok(reference)
+    }
+}
+
+impl Steady for Ref {
+    fn bytes(&self) -> &[u8] {
+        self
     }
 }

@@ -7,6 +7,7 @@ use super::slot::{Outcome, Slot};
 use super::{Body, MeshError, Reply, Service};
 use crate::id::{NodeNumber, ObjectId};
 use crate::mm::Block;
+use crate::transport::Steady;
 
 /// Who of this node waits for an answer.
 #[derive(Clone)]
@@ -60,6 +61,17 @@ impl Answer {
     /// Answers that it went well, with the first `len` bytes of a block, without a copy where that can be.
     pub(crate) fn send_block(self, block: Block, len: usize) {
         self.send_part_of(block, 0, len);
+    }
+
+    /// Answers that it went well, with bytes that stay as they are until they have been sent: to another node without a copy.
+    pub(crate) fn send_steady(mut self, bytes: Arc<dyn Steady>) {
+        match self.back.take() {
+            Some(Back::Asker(asker)) => {
+                self.hub.settle(&asker, Ok(Reply { status: 0, body: Body::Bytes(bytes.bytes().to_vec()) }));
+            }
+            Some(Back::Node { node, call }) => self.hub.answer_steady(node, call, bytes),
+            Some(Back::Nobody) | None => {}
+        }
     }
 
     /// The same with the bytes of a block from `begin` to `end`.

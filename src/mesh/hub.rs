@@ -12,6 +12,7 @@ use crate::channel::{Channel, ChannelError, Message};
 use crate::id::{NodeNumber, ObjectId, ProcId};
 use crate::mm::{Block, Memory};
 use crate::time::Deadline;
+use crate::transport::Steady;
 use crate::wait::Patience;
 use crate::wire;
 
@@ -290,6 +291,12 @@ impl Hub {
     pub(super) fn answer_block(&self, node: NodeNumber, call: u64, block: Block, begin: usize, end: usize) {
         if let Some(link) = self.link.get() {
             link.answer_with(node, call, block, begin, end);
+        }
+    }
+
+    pub(super) fn answer_steady(&self, node: NodeNumber, call: u64, bytes: Arc<dyn Steady>) {
+        if let Some(link) = self.link.get() {
+            link.answer_steady(node, call, bytes);
         }
     }
 

@@ -18,7 +18,7 @@ use crate::mm::Block;
 use crate::prim::{AtomicBool, Ordering};
 use crate::time::Deadline;
 use crate::transport::{
-    BODY_MOST, Bulk, Driver, Engine, Lost, SendError, Sink, To, Token, TransportError, Undelivered, Waiting,
+    BODY_MOST, Bulk, Driver, Engine, Lost, SendError, Sink, Steady, To, Token, TransportError, Undelivered, Waiting,
 };
 use crate::wait::{Meanwhile, meanwhile};
 
@@ -167,9 +167,9 @@ impl Carrier for Lanes {
         self.post(lane, Outgoing::Short { node, kind, head: head.to_vec(), body: body.to_vec() })
     }
 
-    fn send_block(&self, lane: link::Lane, head: &[u8], block: Block, len: usize) -> Result<(), MeshError> {
+    fn send_block(&self, lane: link::Lane, head: &[u8], block: Arc<dyn Steady>, len: usize) -> Result<(), MeshError> {
         let link::Lane { node, kind, .. } = lane;
-        let body = Bulk { block: Arc::new(block), len };
+        let body = Bulk { block, len };
         let known = split(head).map(|(head, _)| head).ok_or(MeshError::Dropped { node, service: 0 })?;
         let token = lock(&self.shared.long).enter(node, kind, known);
         let posted = self.post(lane, Outgoing::Long { node, kind, head: head.to_vec(), body, token });

@@ -5,6 +5,7 @@ use super::slot::Outcome;
 use super::{Body, MeshError};
 use crate::id::NodeNumber;
 use crate::mm::{Block, Memory};
+use crate::transport::Steady;
 use std::sync::Arc;
 
 /// Where something is sent, as what, and who follows it.
@@ -27,8 +28,8 @@ pub(crate) trait Carrier: Send + Sync {
     /// Sends a short message: all of it is copied before this returns. Waits while the lane is full.
     fn send(&self, to: Lane, head: &[u8], body: &[u8]) -> Result<(), MeshError>;
 
-    /// Sends the first `len` bytes of a block.
-    fn send_block(&self, to: Lane, head: &[u8], block: Block, len: usize) -> Result<(), MeshError>;
+    /// Sends the first `len` bytes of a block or the like.
+    fn send_block(&self, to: Lane, head: &[u8], block: Arc<dyn Steady>, len: usize) -> Result<(), MeshError>;
 
     /// The longest that [`Carrier::send`] takes.
     fn short(&self) -> usize;
@@ -69,7 +70,7 @@ impl Link {
         }
         let mut block = self.memory.alloc(len)?;
         fill(&mut block.as_mut_slice()[..len]);
-        self.carrier.send_block(lane, &head, block, len)
+        self.carrier.send_block(lane, &head, Arc::new(block), len)
     }
 
     /// Calls for nobody who waits here.
@@ -89,7 +90,7 @@ impl Link {
             Body::Block { block, begin, end } if end - begin > self.carrier.short() => {
                 head.skip = begin as u32;
                 let head = [bytemuck::bytes_of(&head), own].concat();
-                self.carrier.send_block(Lane::new(node, CALL), &head, block, end)
+                self.carrier.send_block(Lane::new(node, CALL), &head, Arc::new(block), end)
             }
             body => {
                 let head = [bytemuck::bytes_of(&head), own].concat();
@@ -98,7 +99,7 @@ impl Link {
                     return self.carrier.send(lane, &head, &body);
                 }
                 let block = self.memory.store(&body)?;
-                self.carrier.send_block(lane, &head, block, body.len())
+                self.carrier.send_block(lane, &head, Arc::new(block), body.len())
             }
         }
     }
@@ -118,7 +119,7 @@ impl Link {
         let mut block = self.memory.alloc(len)?;
         block.as_mut_slice()[..front.len()].copy_from_slice(front);
         block.as_mut_slice()[front.len()..len].copy_from_slice(rest);
-        self.carrier.send_block(Lane::new(node, CALL), head, block, len)
+        self.carrier.send_block(Lane::new(node, CALL), head, Arc::new(block), len)
     }
 
     pub(super) fn answer(&self, node: NodeNumber, call: u64, status: u16, body: &[u8]) {
@@ -132,9 +133,22 @@ impl Link {
         let mut head = LaneHead { call, service: 0, process: 0, skip: 0 };
         let sent = if end - begin > self.carrier.short() {
             head.skip = begin as u32;
-            self.carrier.send_block(Lane::new(node, ANSWER), bytemuck::bytes_of(&head), block, end)
+            self.carrier.send_block(Lane::new(node, ANSWER), bytemuck::bytes_of(&head), Arc::new(block), end)
         } else {
             self.carrier.send(Lane::new(node, ANSWER), bytemuck::bytes_of(&head), &block.as_slice()[begin..end])
+        };
+        if let Err(error) = sent {
+            self.unanswered(node, call, &error);
+        }
+    }
+
+    /// Answers with bytes that are sent from where they are.
+    pub(super) fn answer_steady(&self, node: NodeNumber, call: u64, bytes: Arc<dyn Steady>) {
+        let (head, len) = (LaneHead { call, service: 0, process: 0, skip: 0 }, bytes.bytes().len());
+        let sent = if len > self.carrier.short() {
+            self.carrier.send_block(Lane::new(node, ANSWER), bytemuck::bytes_of(&head), bytes, len)
+        } else {
+            self.carrier.send(Lane::new(node, ANSWER), bytemuck::bytes_of(&head), bytes.bytes())
         };
         if let Err(error) = sent {
             self.unanswered(node, call, &error);
@@ -168,7 +182,7 @@ impl Link {
             return self.carrier.send(to, head, body);
         }
         let block = self.memory.store(body)?;
-        self.carrier.send_block(to, head, block, body.len())
+        self.carrier.send_block(to, head, Arc::new(block), body.len())
     }
 
     fn unanswered(&self, node: NodeNumber, call: u64, error: &MeshError) {

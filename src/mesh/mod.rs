@@ -21,6 +21,7 @@ mod link;
 mod member;
 mod slot;
 
+pub(crate) use crate::transport::Steady;
 pub(crate) use answer::Answer;
 pub(crate) use body::Body;
 pub(crate) use error::MeshError;

@@ -62,11 +62,22 @@ impl Token {
     pub(crate) const NONE: Token = Token(0);
 }
 
-/// A large body: the first `len` bytes of a block, which the engine keeps alive until they have arrived. Nobody
-/// may write the block meanwhile.
+/// Bytes that nobody writes as long as somebody has this.
+pub(crate) trait Steady: Send + Sync + std::fmt::Debug {
+    fn bytes(&self) -> &[u8];
+}
+
+impl Steady for Block {
+    fn bytes(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
+/// A large body: the first `len` bytes of a block or the like, which the engine keeps alive until they have arrived. Nobody
+/// may write them meanwhile.
 #[derive(Clone, Debug)]
 pub(crate) struct Bulk {
-    pub(crate) block: Arc<Block>,
+    pub(crate) block: Arc<dyn Steady>,
     pub(crate) len: usize,
 }
 

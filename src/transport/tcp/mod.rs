@@ -440,7 +440,7 @@ impl Engine for Tcp {
     }
 
     fn send_bulk(&mut self, to: To, kind: u16, header: &[u8], body: Bulk, token: Token) -> Result<(), SendError> {
-        let most = self.tuning.bulk_most.min(body.block.len() as u64);
+        let most = self.tuning.bulk_most.min(body.block.bytes().len() as u64);
         let at = self.lane_for(to, header.len(), body.len as u64, most)?;
         self.lanes[at].push_bulk(kind, header, body, token);
         self.post(at);

@@ -30,7 +30,7 @@ impl Piece {
     fn as_slice(&self) -> &[u8] {
         match self {
             Piece::Bytes(bytes) => bytes,
-            Piece::Bulk(bulk) => &bulk.block.as_slice()[..bulk.len],
+            Piece::Bulk(bulk) => &bulk.block.bytes()[..bulk.len],
         }
     }
 
