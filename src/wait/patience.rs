@@ -19,7 +19,7 @@ use crate::time::{Deadline, now};
 /// Looks without so much as a pause: the answer of an awake peer arrives within these.
 const LOOKS: u32 = 200;
 /// Looks with a pause in between, before processors are offered to others.
-const PAUSED_LOOKS: u32 = 100;
+const PAUSED_LOOKS: u32 = 300;
 /// At first for about what a wake-up costs.
 const AWAKE_FIRST: Duration = Duration::from_micros(80);
 /// Longer only where that has just paid: what comes again and again within this time (a large message that is being
