@@ -248,13 +248,13 @@ impl<T, C: Codec<T>> Queue<T, C> {
     #[inline]
     fn get_by(&self, deadline: Deadline) -> Result<T> {
         // Put here from where it is read: what is handed from call to call is copied by each.
-        let (mut message, mut undecoded) = (None, None);
+        let (mut message, mut undecoded, mut block) = (None, None, None);
         let received = self.body.receive(deadline, |payload| {
             match C::decode(&payload) {
                 Ok(decoded) => message = Some(decoded),
                 Err(why) => undecoded = Some(Undecoded::new(why, &payload)),
             }
-            payload.into_block()
+            payload.leave_block(&mut block);
         });
         if let Err(error) = received {
             return Err(self.refused(error));
