@@ -152,7 +152,7 @@ impl<T: bytemuck::Pod> Codec<T> for Pod {
     }
 }
 
-/// Bytes and text as they are, and nothing else: no serializer, no lengths.
+/// Bytes, text and numbers as they are, and nothing else: no serializer, no lengths.
 ///
 /// ```
 /// use dragon::codec::Raw;
@@ -187,6 +187,38 @@ impl Codec<Vec<u8>> for Raw {
         Ok(bytes.to_vec())
     }
 }
+
+macro_rules! raw_numbers {
+    ($($number:ty)*) => {$(
+        impl Codec<$number> for Raw {
+            #[inline]
+            fn width() -> Option<usize> {
+                <Pod as Codec<$number>>::width()
+            }
+
+            #[inline]
+            fn length(value: &$number) -> Option<usize> {
+                Pod::length(value)
+            }
+
+            #[inline]
+            fn write(value: &$number, space: &mut [u8]) {
+                Pod::write(value, space);
+            }
+
+            fn encode(value: &$number, out: &mut Vec<u8>) -> Result<(), CodecError> {
+                Pod::encode(value, out)
+            }
+
+            #[inline]
+            fn decode(bytes: &[u8]) -> Result<$number, CodecError> {
+                Pod::decode(bytes)
+            }
+        }
+    )*};
+}
+
+raw_numbers! { u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize f32 f64 }
 
 impl Codec<String> for Raw {
     #[inline]

@@ -9,6 +9,7 @@ use crate::codec::Undecoded;
 use crate::mesh::MeshError;
 use crate::mm::MemError;
 use crate::names::NameError;
+use crate::proto::placement::Misplaced;
 use crate::services::{FarError, ServiceError, Why};
 use crate::table::TableError;
 use crate::task::{Failure, TaskError};
@@ -79,6 +80,8 @@ pub enum ErrorKind {
     Exists,
     /// The object carries values of another type, or is of another kind, than was asked for.
     WrongType,
+    /// A file may not be executed, written or entered.
+    PermissionDenied,
     /// The operating system refused something else.
     Io,
     /// The barrier is broken until it is reset.
@@ -91,6 +94,8 @@ pub enum ErrorKind {
     Frozen,
     /// The checkpoint is older than those that the dictionary keeps.
     CheckpointRetired,
+    /// The node of a dictionary's manager is lost, and with it what was there and nowhere else.
+    ManagerLost,
     /// There is no stored checkpoint of this number, or none that can be read.
     NoCheckpoint,
 }
@@ -143,7 +148,7 @@ impl Error {
 
     /// A process died and took the answer with it.
     pub fn is_lost(&self) -> bool {
-        matches!(self.0.kind, ErrorKind::WorkerLost | ErrorKind::NodeLost)
+        matches!(self.0.kind, ErrorKind::WorkerLost | ErrorKind::NodeLost | ErrorKind::ManagerLost)
     }
 
     /// The task was given up before it finished.
@@ -245,13 +250,30 @@ impl From<ServiceError> for Error {
     fn from(source: ServiceError) -> Error {
         let kind = match &source {
             ServiceError::Descriptors { .. } | ServiceError::Processes { .. } => ErrorKind::ResourceLimit,
-            ServiceError::Spawn { .. } => ErrorKind::Io,
+            ServiceError::Spawn { .. } | ServiceError::Mpi { .. } => ErrorKind::Io,
+            ServiceError::Program { source, .. } => of_file(source),
+            ServiceError::ZeroByte { .. } => ErrorKind::InvalidArgument,
             ServiceError::Memory(memory) => memory_kind(memory),
             ServiceError::Task(_) => ErrorKind::WrongBuild,
             ServiceError::Wire(_) => ErrorKind::Codec,
             ServiceError::Stopped => ErrorKind::NotInitialized,
         };
         Error::with_source(kind, "", source)
+    }
+}
+
+/// What sort of failure the kernel's word on a file is.
+fn of_file(error: &std::io::Error) -> ErrorKind {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+        std::io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+        _ => ErrorKind::Io,
+    }
+}
+
+impl From<Misplaced> for Error {
+    fn from(source: Misplaced) -> Error {
+        Error::with_source(ErrorKind::InvalidArgument, "", source)
     }
 }
 

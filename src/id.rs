@@ -26,6 +26,27 @@ impl ProcId {
 /// A node of the job, from 0, without gaps.
 pub(crate) type NodeNumber = u32;
 
+/// Which node of the job: a group of processes that share memory. Counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NodeId(pub(crate) NodeNumber);
+
+impl NodeId {
+    pub(crate) fn new(number: NodeNumber) -> NodeId {
+        NodeId(number)
+    }
+
+    /// Its number among the nodes of the job.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
+
+impl std::fmt::Display for NodeId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "node {}", self.0)
+    }
+}
+
 /// A shared object of a node: its place in the object table, and which of the objects that were ever
 /// there. Stale ids are told from live ones by the generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -22,6 +22,7 @@ mod prim;
 
 // floor 0: words, and the machine
 mod id;
+mod policy;
 mod sys;
 mod time;
 // floor 1: memory, rings, waiting
@@ -35,13 +36,15 @@ pub mod codec;
 mod counters;
 mod latch;
 mod names;
+mod pmi;
 mod table;
 mod task;
 #[allow(dead_code, reason = "the trait promises what fabrics will need; its conformance suite asks for all of it")]
 mod transport;
 mod wire;
-// floor 3: calls between nodes
+// floor 3: decisions; calls between nodes
 mod mesh;
+mod proto;
 // floor 4: what a node does for its processes
 mod services;
 // floor 5: assembly
@@ -51,6 +54,7 @@ mod runtime;
 mod ddict;
 pub mod observe;
 mod pool;
+mod process;
 mod queue;
 mod select;
 mod shared;
@@ -59,12 +63,19 @@ pub mod sync;
 pub use ddict::{Batch, DDict, DDictBuilder, DDictStats, Entries, ManagerStats, Persist, Posix, Ref, Store, Whole};
 pub use error::{Error, ErrorKind, Result};
 pub use mm::{Backing, HugePages};
+pub use pmi::Pmi;
+pub use policy::{Distribution, Gpu, Node, Numa, Placement, Policy, Vendor};
 pub use pool::{Chunked, Pool, PoolBuilder, Stream, Task, TaskWatch, WorkerInfo, WorkerState};
+pub use process::{
+    Exit, GroupEvent, GroupEvents, GroupState, Input, Output, Process, ProcessGroup, ProcessGroupBuilder, ProcessState,
+    Restart, Signal, Stdio, Template,
+};
 pub use queue::{GetManyError, Iter, PutError, Queue, QueueBuilder};
-pub use runtime::{Builder, Event, Events, MemoryStats, NodeId, Runtime, Stats, builder, init, run};
+pub use runtime::{Builder, Event, Events, MemoryStats, NodeId, Runtime, Stats, System, builder, init, run};
 pub use select::{ProcessWatch, Selector, Source};
 pub use shared::{Allocation, Channel, Loan, MemoryPool, Received};
 pub use sync::{Array, Barrier, Condvar, Lock, RwLock, Semaphore, Value};
+pub use task::Outcome;
 pub use wire::Message;
 
 /// Places where a crash test may kill this process. Only with feature `failpoints`.

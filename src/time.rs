@@ -22,6 +22,15 @@ impl Deadline {
         now().checked_add(patience).map_or(Deadline::Never, Deadline::At)
     }
 
+    /// This deadline, or so much from now, whichever comes first.
+    pub(crate) fn within(self, patience: Duration) -> Deadline {
+        match (self, Deadline::after(patience)) {
+            (Deadline::At(at), Deadline::At(soon)) => Deadline::At(at.min(soon)),
+            (Deadline::Never, soon) => soon,
+            (first, _) => first,
+        }
+    }
+
     /// Whether the time is up.
     pub(crate) fn passed(self) -> bool {
         match self {

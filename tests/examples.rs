@@ -45,6 +45,16 @@ fn wordcount_counts_its_own_project_by_default() {
 }
 
 #[test]
+fn dragon_pool_says_where_its_workers_are() {
+    let told = text(&run("dragon_pool", &["--workers", "3"]));
+    assert!(told.starts_with("1 nodes, ") && told.lines().count() == 4, "{told}");
+    let told = text(&run("dragon_pool", &["--bound", "--per-policy", "2"]));
+    let tasks: usize = told.lines().skip(1).map(|l| l.split(' ').rev().nth(1).unwrap().parse::<usize>().unwrap()).sum();
+    let workers = 2 * std::thread::available_parallelism().unwrap().get();
+    assert!(told.contains(" GPUs\n") && tasks >= 16 * workers.min(2), "{told}");
+}
+
+#[test]
 fn p2p_lat_prints_dragons_table_and_json() {
     for way in ["--queues", "--bytes"] {
         let told = text(&run("p2p_lat", &[way, "--sizes", "8,3000", "--iterations", "20"]));
@@ -79,6 +89,31 @@ fn queue_demo_answers_every_question() {
 fn a_token_goes_round_the_ring() {
     let told = text(&run("ring", &["--processes", "3", "--rounds", "50"]));
     assert!(told.starts_with("150 hops through 3 processes, "), "{told}");
+}
+
+#[test]
+fn dictionary_finds_the_places_of_words() {
+    let told = text(&run("dictionary", &["--least", "2", "red fish blue fish", "old fish new fish", "a blue whale"]));
+    assert!(told.starts_with("11 words, 7 of them different\n"), "{told}");
+    assert!(told.contains("    fish  1:1 1:3 2:1 2:3\n    blue  1:2 3:1\n"), "{told}");
+    assert!(told.ends_with("the longest is `whale`\n"), "{told}");
+}
+
+#[test]
+fn gups_ddict_prints_dragons_table() {
+    let told = text(&run("gups_ddict", &["--sizes", "8,70000", "--keys", "50", "--iterations", "2"]));
+    let lines: Vec<_> = told.lines().collect();
+    assert!(lines[1].starts_with("operation    size [B]   iterations  keys/client"), "{told}");
+    assert!(lines[2].starts_with("put          8          2           50 "), "{told}");
+    assert!(lines[9].starts_with("frozen get   70000 ") && lines.len() == 10, "{told}");
+}
+
+#[test]
+fn checkpoint_rolls_back_until_the_step_is_short_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = text(&run("checkpoint", &["--steps", "10", "--folder", folder.path().to_str().unwrap()]));
+    assert!(told.starts_with("10 checkpoints, ") && !told.contains(" 0 times"), "{told}");
+    assert!(told.contains("stored: [4, 8] in "), "{told}");
 }
 
 #[test]

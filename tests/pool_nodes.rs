@@ -138,8 +138,19 @@ fn kill_workers(dragon: &Runtime) {
     };
     let pool = Pool::new(6).unwrap();
     let far = Pool::builder().processes(2).nodes([last]).build().unwrap();
+    let events = dragon.events();
     let error = far.submit(die_on, last.number()).unwrap().get().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WorkerLost);
+    let event = events.next_timeout(LONG).expect("the owner hears of a lost worker on another node");
+    let dragon::Event::WorkerLost { node, task, .. } = event else { panic!("{event:?}") };
+    assert!(node == last && task.unwrap().contains("kill_workers"));
+    // One that has no task is known by nothing else.
+    let idle = far.workers()[0].pid;
+    // SAFETY: a signal to a process that was a worker of ours a moment ago, on this machine.
+    unsafe { libc::kill(idle as i32, libc::SIGKILL) };
+    let lost =
+        |event: &dragon::Event| matches!(event, dragon::Event::WorkerLost { pid, task: None, .. } if *pid == idle);
+    while !lost(&events.next_timeout(LONG).expect("the owner hears of a worker that had nothing to do")) {}
     assert!(error.to_string().contains(&last.to_string()), "it says where: {error}");
     assert_eq!(far.submit(die_on, 99).unwrap().get().unwrap(), last.number(), "another worker took its place");
     // The others go on.

@@ -51,6 +51,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("codec", &["wire"]),
     ("task", &["sys", "wire"]),
     ("bootstrap", &["sys"]),
+    ("pmi", &["sys"]),
     ("transport", &["sys", "mm", "ring", "wait"]),
     // Floor 3: decisions without effects; sending near or far.
     ("proto", &["wire"]),
@@ -70,6 +71,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
             "task",
             "wire",
             "bootstrap",
+            "pmi",
             "proto",
             "mesh",
         ],
@@ -77,13 +79,27 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     // Floor 5: one error for all; assembly; the simulated world.
     (
         "error",
-        &["mm", "channel", "names", "table", "codec", "task", "wire", "bootstrap", "transport", "mesh", "services"],
+        &[
+            "mm",
+            "channel",
+            "names",
+            "table",
+            "codec",
+            "task",
+            "wire",
+            "bootstrap",
+            "transport",
+            "proto",
+            "mesh",
+            "services",
+        ],
     ),
     (
         "runtime",
         &[
             "sys",
             "mm",
+            "wait",
             "counters",
             "channel",
             "latch",
@@ -92,6 +108,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
             "wire",
             "bootstrap",
             "transport",
+            "proto",
             "mesh",
             "services",
             "error",
@@ -103,8 +120,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("shared", &["mm", "wait", "channel", "mesh", "services", "error", "runtime", "select"]),
     ("queue", &["mm", "wait", "channel", "names", "wire", "codec", "mesh", "services", "error", "runtime", "select"]),
     ("sync", &["mm", "wait", "latch", "mesh", "services", "error", "runtime", "select"]),
-    ("process", &["task", "services", "error", "runtime"]),
-    ("group", &["proto", "task", "services", "error", "runtime", "process"]),
+    ("process", &["sys", "mm", "channel", "pmi", "task", "wire", "mesh", "services", "error", "runtime"]),
     ("pool", &["mm", "wait", "channel", "task", "wire", "mesh", "services", "error", "runtime", "select"]),
     (
         "ddict",

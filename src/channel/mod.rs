@@ -142,6 +142,11 @@ impl Channel {
         }
     }
 
+    /// Whether the message at a position is done for ever: received, or void.
+    pub(crate) fn is_over(&self, position: u64) -> bool {
+        self.0.ring.is_over(position)
+    }
+
     /// The name under which other processes open it.
     pub(crate) fn id(&self) -> ObjectId {
         self.object().id()

@@ -139,6 +139,29 @@ impl Archive {
         Ok(Archive { store, every, keep, name })
     }
 
+    /// The same, of a dictionary of another name.
+    pub(super) fn named(note: &[u8], name: &str) -> Result<Archive> {
+        Ok(Archive { name: file_name(name), ..Archive::open(note)? })
+    }
+
+    /// In how many parts dictionaries of this name have been stored.
+    pub(super) fn counts(note: &[u8], base: &str) -> Result<Vec<usize>> {
+        let (archive, base) = (Archive::open(note)?, file_name(base));
+        let count = |name: &String| {
+            let rest = name.strip_suffix(".manifest")?.strip_prefix(&base)?;
+            let (part, _) = rest.rsplit_once('-')?;
+            match part.strip_prefix("%40").and_then(|part| part.split_once('.')) {
+                Some((_, count)) => count.parse().ok(),
+                None => part.is_empty().then_some(1),
+            }
+        };
+        let mut counts: Vec<usize> =
+            archive.store.names().map_err(failed("list", &base))?.iter().filter_map(count).collect();
+        counts.sort_unstable();
+        counts.dedup();
+        Ok(counts)
+    }
+
     fn part_name(&self, checkpoint: u32, part: usize) -> String {
         format!("{}-{checkpoint}-{part}.ddict", self.name)
     }

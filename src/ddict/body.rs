@@ -4,6 +4,7 @@
 //! upper words   0  Gate     newest checkpoint:32 frozen:1 destroyed:1
 //!               1  Floor    the oldest checkpoint of which all values are kept
 //!               2  Window   how many checkpoints may be looked at
+//!               4  Useless  1: with replicas, others may have gone on without this part
 //!               3  Rules    waits for keys:1  waits for writers:1  persists:1
 //! ```
 //! A call that writes looks at the gate, and is refused by the table if it changes before the call has begun.
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use once_cell::sync::OnceCell;
 
 use super::archive::Archive;
+use super::home::Note;
 use crate::channel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ObjectId;
@@ -26,6 +28,7 @@ const GATE: usize = 0;
 const FLOOR: usize = 1;
 const WINDOW: usize = 2;
 const RULES: usize = 3;
+const USELESS: usize = 4;
 
 const FROZEN: u64 = 1 << 32;
 const DESTROYED: u64 = 1 << 33;
@@ -64,7 +67,7 @@ impl Gate {
 }
 
 /// How a dictionary treats checkpoints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Rules {
     pub(super) window: u32,
     pub(super) waits_for_keys: bool,
@@ -97,13 +100,27 @@ pub(super) struct Body {
 
 impl Body {
     pub(super) fn create(core: Arc<Core>, label: u64, shards: usize, limit: u64, rules: Rules) -> Result<Body> {
+        let seed = core.memory().job().0 ^ label;
+        Body::create_with(core, label, shards, limit, rules, seed)
+    }
+
+    /// With what the hashes of its keys begin with: the same for all parts of a dictionary.
+    pub(super) fn create_with(
+        core: Arc<Core>,
+        label: u64,
+        shards: usize,
+        limit: u64,
+        rules: Rules,
+        seed: u64,
+    ) -> Result<Body> {
         let flag = |yes: bool, bit: u64| if yes { bit } else { 0 };
         let mut upper = [0; 8];
         upper[WINDOW] = u64::from(rules.window);
         upper[RULES] = flag(rules.waits_for_keys, WAITS_FOR_KEYS)
             | flag(rules.waits_for_writers, WAITS_FOR_WRITERS)
             | flag(rules.persists, PERSISTS);
-        let plan = Plan { label, shards, limit, seed: core.memory().job().0 ^ label, upper };
+        let history = rules.window > 1 || rules.persists;
+        let plan = Plan { label, shards, limit, history, seed, upper };
         let table = Some(Table::create(core.memory(), &plan)?);
         Ok(Body { table, core, rules, archive: OnceCell::new() })
     }
@@ -142,6 +159,17 @@ impl Body {
         Gate(self.upper(GATE).load(Ordering::SeqCst)) // SeqCst: pairs with `turn_gate`
     }
 
+    /// Whether a part with replicas may be read without asking its home.
+    #[inline]
+    pub(super) fn is_usable(&self) -> bool {
+        self.upper(USELESS).load(Ordering::Acquire) == 0 // pairs with `give_up`
+    }
+
+    /// This part must not be used any more: the home says so.
+    pub(super) fn give_up(&self) {
+        self.upper(USELESS).store(1, Ordering::Release); // pairs with `is_usable`
+    }
+
     /// Changes the gate, unless somebody else has.
     pub(super) fn turn_gate(&self, from: Gate, to: Gate) -> bool {
         // SeqCst: before a look at the calls that have begun; pairs with their look at the gate.
@@ -171,8 +199,8 @@ impl Body {
 
     /// Where checkpoints are stored, if they are.
     pub(super) fn archive(&self) -> Result<Option<&Archive>> {
-        let Some(note) = self.table().note() else { return Ok(None) };
-        self.archive.get_or_try_init(|| Archive::open(note)).map(Some)
+        let Some(note) = Note::of(self)?.and_then(|note| note.archive) else { return Ok(None) };
+        self.archive.get_or_try_init(|| Archive::open(&note)).map(Some)
     }
 
     /// Ends the holds of entries that are gone.

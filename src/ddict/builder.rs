@@ -1,5 +1,6 @@
 //! How a dictionary is put together.
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -9,12 +10,17 @@ use super::DDict;
 use super::archive::Archive;
 use super::body::{Body, Rules};
 use super::handle::label;
+use super::home::Note;
+use super::place::{Map, Shape};
+use super::replica::PLACES_MOST;
 use super::store::Persist;
 use crate::codec::{Codec, Postcard};
 use crate::error::{Error, ErrorKind, Result};
+use crate::id::NodeNumber;
 use crate::names;
 use crate::prim::AtomicU32;
 use crate::runtime;
+use crate::runtime::{Core, NodeId};
 
 /// Bytes per node, if nothing is said.
 const MEMORY: u64 = 1 << 30;
@@ -42,10 +48,14 @@ pub struct DDictBuilder<K, V, C = Postcard> {
     waits_for_keys: bool,
     waits_for_writers: bool,
     persist: Option<Persist>,
+    nodes: Option<Vec<NodeId>>,
+    replicas: u32,
+    /// What hashes begin with, of a copy.
+    seed: Option<u64>,
     types: PhantomData<fn(K, V, C) -> V>,
 }
 
-impl<K, V, C: Codec<K> + Codec<V>> DDictBuilder<K, V, C> {
+impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDictBuilder<K, V, C> {
     pub(super) fn new() -> DDictBuilder<K, V, C> {
         DDictBuilder {
             memory: MEMORY,
@@ -55,8 +65,18 @@ impl<K, V, C: Codec<K> + Codec<V>> DDictBuilder<K, V, C> {
             waits_for_keys: false,
             waits_for_writers: false,
             persist: None,
+            nodes: None,
+            replicas: 0,
+            seed: None,
             types: PhantomData,
         }
+    }
+
+    /// The nodes whose memory it is in, in this order; others use it from afar. Default: all nodes of the job, in the order of
+    /// their numbers.
+    pub fn nodes(mut self, nodes: &[NodeId]) -> Self {
+        self.nodes = Some(nodes.to_vec());
+        self
     }
 
     /// How many bytes keys, values and what belongs to them may take on each node; nothing is ever evicted. Each manager has
@@ -70,6 +90,17 @@ impl<K, V, C: Codec<K> + Codec<V>> DDictBuilder<K, V, C> {
     /// more than one only serves to [address](DDict::manager) them. Default: 1.
     pub fn managers_per_node(mut self, managers: usize) -> Self {
         self.managers = managers;
+        self
+    }
+
+    /// How many copies of each manager other nodes have. A write is done at all copies before it returns, so with at
+    /// least 1 no write that has returned is lost with a node; another then acts for it, and a further node gets a copy. Each
+    /// node's memory is shared between its managers and its copies of others. After the loss of a node some other has a copy
+    /// more, and takes more memory. A call that was under way when the node was lost may fail with
+    /// [`NodeLost`](ErrorKind::NodeLost) and be done all the same. Not together with checkpoints, nor with values that hold
+    /// handles. Default: 0.
+    pub fn replicas(mut self, copies: u32) -> Self {
+        self.replicas = copies;
         self
     }
 
@@ -122,21 +153,79 @@ impl<K, V, C: Codec<K> + Codec<V>> DDictBuilder<K, V, C> {
             waits_for_writers: self.waits_for_writers,
             persists: self.persist.is_some(),
         };
-        let limit = self.memory / self.managers as u64;
+        let limit = self.memory / (self.managers as u64 * (1 + u64::from(self.replicas)));
+        let nodes = self.places(&core)?;
+        if self.replicas > 0 {
+            self.check_replicas(nodes.len())?;
+        }
+        if nodes != [core.place().node()] {
+            return self.build_on(core, &nodes, rules, limit);
+        }
         let body = Body::create(core.clone(), label::<K, V, C>(), self.managers, limit, rules)?;
         if let (Some(persist), Some(name)) = (self.persist, &self.name) {
-            body.table().set_note(&Archive::note(persist, name)?)?;
+            let archive = Some(Archive::note(persist, name)?);
+            body.table().set_note(&Note { archive, directory: None, base: None }.encoded()?)?;
         }
         if let Some(name) = &self.name {
             names::give(core.memory(), name, body.object().id())?;
+            if let Some(names) = core.names()? {
+                names.give(name, body.object().id())?;
+            }
         }
         Ok(DDict {
             body: Arc::new(body),
             at: AtomicU32::new(0),
             manager: None,
             seat: OnceCell::new(),
+            tie: None,
             types: PhantomData,
         })
+    }
+
+    fn check_replicas(&self, nodes: usize) -> Result<()> {
+        let refused = |text: String| Err(Error::new(ErrorKind::InvalidArgument, text));
+        if self.replicas as usize >= nodes {
+            return refused(format!(
+                "{} replicas need {} nodes, and there are {nodes}",
+                self.replicas,
+                self.replicas + 1
+            ));
+        }
+        if nodes > PLACES_MOST {
+            return refused(format!("a dictionary with replicas has at most {PLACES_MOST} nodes: see `nodes`"));
+        }
+        if self.window > 1 || self.persist.is_some() {
+            return refused("a dictionary has replicas, or checkpoints: not both".into());
+        }
+        Ok(())
+    }
+
+    /// The nodes that it shall be on.
+    fn places(&self, core: &Core) -> Result<Vec<NodeNumber>> {
+        let all = core.place().nodes();
+        let Some(nodes) = &self.nodes else { return Ok((0..all).collect()) };
+        let numbers: Vec<NodeNumber> = nodes.iter().map(|node| node.number()).collect();
+        let refused = |text: String| Err(Error::new(ErrorKind::InvalidArgument, text));
+        if let Some(unknown) = numbers.iter().find(|number| **number >= all) {
+            return refused(format!("a dictionary cannot be on node {unknown}: the job has nodes 0 to {}", all - 1));
+        }
+        if numbers.is_empty() || numbers.iter().collect::<BTreeSet<_>>().len() < numbers.len() {
+            return refused("a dictionary's nodes are at least one, and none of them twice: see `nodes`".into());
+        }
+        Ok(numbers)
+    }
+
+    /// One with parts on other nodes.
+    fn build_on(self, core: Arc<Core>, nodes: &[NodeNumber], rules: Rules, limit: u64) -> Result<DDict<K, V, C>> {
+        let label = label::<K, V, C>();
+        let seed = self.seed.unwrap_or(core.memory().job().0 ^ label);
+        let shape = Shape { label, seed, managers: self.managers as u32, limit, rules, replicas: self.replicas };
+        let persist = self.persist.as_ref().zip(self.name.as_deref());
+        let map = Map::create::<K, V, C>(&core, shape, nodes, persist)?;
+        if let Some(name) = &self.name {
+            map.give_name(name)?;
+        }
+        Ok(DDict::over(map, 0))
     }
 
     fn check(&self) -> Result<()> {
@@ -165,16 +254,27 @@ impl<K, V, C> std::fmt::Debug for DDictBuilder<K, V, C> {
 }
 
 /// An empty dictionary of the same shape under another name, which stores no checkpoints.
-pub(super) fn alike<K, V, C: Codec<K> + Codec<V>>(dict: &DDict<K, V, C>, name: &str) -> Result<DDict<K, V, C>> {
+pub(super) fn alike<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(
+    dict: &DDict<K, V, C>,
+    name: &str,
+) -> Result<DDict<K, V, C>> {
     let (table, rules) = (dict.body.table(), dict.body.rules);
+    let nodes = dict.tie.as_ref().map(|tie| tie.map.nodes());
+    let managers = dict.tie.as_ref().map_or(table.shards(), |tie| tie.map.directory.shape.managers as usize);
+    let replicas = dict.tie.as_ref().map_or(0, |tie| u64::from(tie.map.directory.shape.replicas));
+    // One of this node alone stays so.
+    let nodes = nodes.or_else(|| Some(vec![NodeId::new(dict.body.core.place().node())]));
     DDictBuilder {
-        memory: table.limit() * table.shards() as u64,
-        managers: table.shards(),
+        memory: table.limit() * managers as u64 * (1 + replicas),
+        managers,
         name: Some(name.into()),
         window: rules.window,
         waits_for_keys: rules.waits_for_keys,
         waits_for_writers: rules.waits_for_writers,
         persist: None,
+        nodes,
+        replicas: dict.tie.as_ref().map_or(0, |tie| tie.map.directory.shape.replicas),
+        seed: Some(table.seed()),
         types: PhantomData,
     }
     .build()

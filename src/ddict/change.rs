@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use super::DDict;
 use super::encode::with_key;
+use super::far_batch::Outbox;
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::{Expect, Wrote};
 use crate::time::Deadline;
 use crate::wait::{Patience, wait_until};
+
+/// How long one who waits for a change sleeps between looks.
+const NAP: Duration = Duration::from_millis(100);
 
 /// Whole numbers that [`DDict::fetch_add`] adds.
 pub trait Whole: Copy + 'static {
@@ -37,17 +41,17 @@ whole! { u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize }
 pub struct Batch<'d, K, V, C> {
     dict: &'d DDict<K, V, C>,
     written: u64,
+    /// What is for other nodes.
+    outbox: Option<Outbox<'d>>,
 }
 
-impl<K, V, C: Codec<K> + Codec<V>> Batch<'_, K, V, C> {
+impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Batch<'_, K, V, C> {
     /// Puts a value.
     ///
     /// # Errors
     /// As [`DDict::put`].
     pub fn put(&mut self, key: &K, value: &V) -> Result<()> {
-        self.dict.put(key, value)?;
-        self.written += 1;
-        Ok(())
+        self.put_as(key, value, false)
     }
 
     /// Puts a value that is kept for good: see [`DDict::put_persistent`].
@@ -55,7 +59,17 @@ impl<K, V, C: Codec<K> + Codec<V>> Batch<'_, K, V, C> {
     /// # Errors
     /// As [`DDict::put`].
     pub fn put_persistent(&mut self, key: &K, value: &V) -> Result<()> {
-        self.dict.put_persistent(key, value)?;
+        self.put_as(key, value, true)
+    }
+
+    fn put_as(&mut self, key: &K, value: &V, kept: bool) -> Result<()> {
+        let sent = match &mut self.outbox {
+            Some(outbox) => outbox.add(self.dict, (key, value), kept)?,
+            None => false,
+        };
+        if !sent {
+            self.dict.put_if(key, value, Expect::Any, kept)?;
+        }
         self.written += 1;
         Ok(())
     }
@@ -66,7 +80,7 @@ impl<K, V, C: Codec<K> + Codec<V>> Batch<'_, K, V, C> {
     }
 }
 
-impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
+impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// Changes a value in one step: nobody sees a state in between, and no change of others is lost. `change` gets the
     /// value, or nothing if the key is not there, and says what it shall be; nothing removes the key. If another changes
     /// it at the same moment `change` is called again, with the new value; so it should do nothing else.
@@ -125,6 +139,15 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     where
         V: Whole,
     {
+        if let Some(tie) = self.tie.as_ref().filter(|tie| tie.map.directory.shape.replicas == 0) {
+            let far = with_key::<K, C, _>(key, |bytes| {
+                let to = self.away(&self.body.table().key(bytes));
+                to.map(|_| self.far_add(&tie.map, self.which_manager(key)?, bytes, &by)).transpose()
+            })?;
+            if let Some(old) = far {
+                return Ok(old);
+            }
+        }
         let mut old = V::ZERO;
         self.update(key, |before| {
             old = before.unwrap_or(V::ZERO);
@@ -161,11 +184,15 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// # Errors
     /// As [`put`](DDict::put). Some managers may have it then, and others not.
     pub fn broadcast(&self, key: &K, value: &V) -> Result<()> {
+        if let Some(tie) = &self.tie {
+            return self.far_broadcast(&tie.map, key, value);
+        }
         (0..self.body.table().shards()).try_for_each(|manager| self.at_manager(manager).put(key, value))
     }
 
     /// Writes several values, which all are there when it returns. On one node this is no faster than so many calls of
-    /// [`put`](DDict::put), which take no message either. It stops at the first that fails; those before it are there.
+    /// [`put`](DDict::put), which take no message either. Those for other nodes travel together, all nodes at work at the same
+    /// time; of one key the last value stays. It stops at the first that fails; others, also later ones, may be there.
     ///
     /// ```
     /// # let _dragon = dragon::init()?;
@@ -178,8 +205,14 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// # Errors
     /// What `write` returns.
     pub fn batch(&self, write: impl FnOnce(&mut Batch<'_, K, V, C>) -> Result<()>) -> Result<u64> {
-        let mut batch = Batch { dict: self, written: 0 };
-        write(&mut batch)?;
+        let mut batch = Batch { dict: self, written: 0, outbox: Outbox::of(self)? };
+        let wrote = write(&mut batch);
+        if let Some(outbox) = batch.outbox {
+            let sent = outbox.finish(self);
+            wrote.and(sent)?;
+        } else {
+            wrote?;
+        }
         Ok(batch.written)
     }
 
@@ -188,7 +221,7 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// # Errors
     /// [`TimedOut`](ErrorKind::TimedOut), and those of [`get`](DDict::get).
     pub fn get_timeout(&self, key: &K, patience: Duration) -> Result<V> {
-        self.wait(Deadline::after(patience), || self.try_get(key).transpose())
+        self.await_value(key, Deadline::after(patience))
     }
 
     /// Waits at most this long until the value of a key is this one: until its bytes are equal.
@@ -205,10 +238,20 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
             None => <C as Codec<V>>::encode(value, &mut wanted)
                 .map_err(|why| Error::with_source(ErrorKind::Codec, "a value cannot be written as bytes", why))?,
         }
-        let equal = || with_key::<K, C, _>(key, |bytes| self.read(bytes, |found| found == wanted));
-        self.wait(Deadline::after(patience), || match equal() {
-            Ok(Some(true)) => Some(Ok(())),
-            Ok(_) => None,
+        let far = with_key::<K, C, _>(key, |bytes| {
+            let to = self.away(&self.body.table().key(bytes));
+            to.map(|to| self.far_await_equal(to, bytes, &wanted, Deadline::after(patience))).transpose()
+        })?;
+        if far.is_some() {
+            return Ok(());
+        }
+        let is_equal = || {
+            let mut equal = false;
+            with_key::<K, C, _>(key, |bytes| self.look(bytes, |found| equal = found == wanted)).map(|_| equal)
+        };
+        self.wait(Deadline::after(patience), || match is_equal() {
+            Ok(true) => Some(Ok(())),
+            Ok(false) => None,
             Err(error) => Some(Err(error)),
         })
     }
@@ -216,9 +259,17 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// Waits until there is an answer; asks again whenever something was put or removed.
     pub(super) fn wait<T>(&self, deadline: Deadline, mut ask: impl FnMut() -> Option<Result<T>>) -> Result<T> {
         let Some(cell) = self.body.table().changed() else { return Err(self.body.destroyed()) };
-        wait_until(cell, &mut Patience::new(), deadline, &mut ask).unwrap_or_else(|_| {
-            let text = format!("the time given to wait for a change of {} is up", self.body.name());
-            Err(Error::new(ErrorKind::TimedOut, text))
-        })
+        let mut patience = Patience::new();
+        loop {
+            // Who changes a value tells of it without a step of its own, so nobody sleeps for ever on one word of it.
+            match wait_until(cell, &mut patience, deadline.within(NAP), &mut ask) {
+                Ok(answer) => return answer,
+                Err(_) if !deadline.passed() => {}
+                Err(_) => {
+                    let text = format!("the time given to wait for a change of {} is up", self.body.name());
+                    return Err(Error::new(ErrorKind::TimedOut, text));
+                }
+            }
+        }
     }
 }

@@ -10,7 +10,7 @@ use super::{DDict, Wrote};
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::prim::Ordering;
-use crate::table::{Cargo, Expect, How, View};
+use crate::table::{Cargo, Expect, How, Key, View};
 use crate::time::Deadline;
 
 use std::sync::Arc;
@@ -28,7 +28,7 @@ impl Drop for Seat {
     }
 }
 
-impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
+impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// The checkpoint that this handle is at.
     pub fn checkpoint_id(&self) -> u32 {
         self.at.load(Ordering::Relaxed) // this handle's own
@@ -61,6 +61,9 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// Goes to a checkpoint.
     pub fn set_checkpoint_id(&self, checkpoint: u32) {
         self.at.store(checkpoint, Ordering::Relaxed); // this handle's own
+        if let Some(tie) = &self.tie {
+            tie.goes_to(checkpoint);
+        }
         if let Some(seat) = self.seat.get() {
             self.sit(seat, checkpoint);
             self.body.wake();
@@ -78,6 +81,11 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// # Errors
     /// [`Closed`](ErrorKind::Closed) if it was destroyed.
     pub fn sync_to_newest(&self) -> Result<u32> {
+        if let Some(tie) = &self.tie {
+            let newest = self.far_newest(&tie.map)?;
+            self.set_checkpoint_id(newest);
+            return Ok(newest);
+        }
         let gate = self.body.gate();
         if gate.is_destroyed() {
             return Err(self.body.destroyed());
@@ -221,7 +229,14 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         super::encode::with_key::<K, C, _>(key, |bytes| {
             let table = self.body.table();
             let key = table.key(bytes);
-            self.write(expect, |how, cargo| Ok(table.remove(self.shard_of(&key), &key, how, cargo)?))
+            match self.away_to_write(&key) {
+                Some(to) => self.far_remove(to, &key, expect),
+                None => self.remove_bytes_at(self.shard_of(&key), &key, expect),
+            }
         })
+    }
+
+    pub(super) fn remove_bytes_at(&self, shard: usize, key: &Key<'_>, expect: Expect) -> Result<Wrote> {
+        self.write(expect, |how, cargo| Ok(self.body.table().remove(shard, key, how, cargo)?))
     }
 }

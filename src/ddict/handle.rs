@@ -9,9 +9,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use super::DDict;
 use super::body::Body;
+use super::home::Note;
+use super::place::{self, Directory, Map, Tie};
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::ObjectId;
+use crate::id::{NodeNumber, ObjectId};
 use crate::mm;
 use crate::mm::MemError;
 use crate::names;
@@ -34,16 +36,23 @@ struct Written {
     id: ObjectId,
     at: u32,
     manager: Option<u32>,
+    /// Of one of several nodes: where everything is.
+    directory: Option<Directory>,
 }
 
 /// Opens the dictionary of this name, at its newest checkpoint.
-pub(super) fn open<K, V, C: Codec<K> + Codec<V>>(name: &str) -> Result<DDict<K, V, C>> {
+pub(super) fn open<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(name: &str) -> Result<DDict<K, V, C>> {
     let core = runtime::current()?;
-    let none = || Error::new(ErrorKind::NotFound, format!("nothing on this node has the name `{name}`"));
-    let id = names::find(core.memory(), name).ok_or_else(none)?;
-    match open_as::<K, V, C>(core, id) {
+    let none = || Error::new(ErrorKind::NotFound, format!("nothing has the name `{name}`"));
+    let here = names::find(core.memory(), name).map(|id| (core.place().node(), id));
+    let (home, id) = match (here, core.names()?) {
+        (Some(found), _) => found,
+        (None, Some(names)) => names.find(name)?.ok_or_else(none)?,
+        (None, None) => return Err(none()),
+    };
+    match open_at::<K, V, C>(core, home, id) {
         Ok(dict) => {
-            dict.at.store(dict.body.gate().newest(), Ordering::Relaxed);
+            dict.sync_to_newest()?;
             Ok(dict)
         }
         // It went between the two looks.
@@ -55,7 +64,7 @@ pub(super) fn open<K, V, C: Codec<K> + Codec<V>>(name: &str) -> Result<DDict<K, 
     }
 }
 
-fn open_as<K, V, C: Codec<K> + Codec<V>>(core: Arc<Core>, id: ObjectId) -> Result<DDict<K, V, C>> {
+fn open_as<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(core: Arc<Core>, id: ObjectId) -> Result<DDict<K, V, C>> {
     let wrong = |what: &str| {
         let (key, value, codec) = (type_name::<K>(), type_name::<V>(), type_name::<C>());
         let text = format!("{what}, not a dictionary from `{key}` to `{value}` in codec `{codec}`");
@@ -69,7 +78,40 @@ fn open_as<K, V, C: Codec<K> + Codec<V>>(core: Arc<Core>, id: ObjectId) -> Resul
     if body.table().label() != label::<K, V, C>() {
         return Err(wrong("it is a dictionary of other types"));
     }
-    Ok(DDict { body: Arc::new(body), at: AtomicU32::new(0), manager: None, seat: OnceCell::new(), types: PhantomData })
+    Ok(DDict {
+        body: Arc::new(body),
+        at: AtomicU32::new(0),
+        manager: None,
+        seat: OnceCell::new(),
+        tie: None,
+        types: PhantomData,
+    })
+}
+
+/// Opens a dictionary by its part on some node.
+fn open_at<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(
+    core: Arc<Core>,
+    home: NodeNumber,
+    id: ObjectId,
+) -> Result<DDict<K, V, C>> {
+    let directory = if home == core.place().node() {
+        let alone: DDict<K, V, C> = open_as(core.clone(), id)?;
+        match Note::of(&alone.body)?.and_then(|note| note.directory) {
+            None => return Ok(alone),
+            Some(directory) => directory,
+        }
+    } else {
+        place::ask_directory::<K, V, C>(&core, home, id)?
+    };
+    Ok(DDict::over(Map::open::<K, V, C>(&core, directory)?, 0))
+}
+
+impl<K, V, C> DDict<K, V, C> {
+    /// A handle of a dictionary of several nodes.
+    pub(super) fn over(map: Arc<Map>, at: u32) -> DDict<K, V, C> {
+        let (body, at) = (map.body.clone(), AtomicU32::new(at));
+        DDict { body, at, manager: None, seat: OnceCell::new(), tie: Some(Tie::new(map)), types: PhantomData }
+    }
 }
 
 impl<K, V, C> Clone for DDict<K, V, C> {
@@ -80,6 +122,7 @@ impl<K, V, C> Clone for DDict<K, V, C> {
             at: AtomicU32::new(self.at.load(Ordering::Relaxed)),
             manager: self.manager,
             seat: OnceCell::new(),
+            tie: self.tie.clone(),
             types: PhantomData,
         }
     }
@@ -90,27 +133,35 @@ impl<K, V, C> Serialize for DDict<K, V, C> {
         if self.body.core.is_closed() {
             return Err(ser::Error::custom("the runtime of this dictionary has been finalized"));
         }
-        mm::note(self.body.object());
+        if self.tie.as_ref().is_none_or(|tie| tie.map.here.is_some()) {
+            mm::note(self.body.object());
+        }
+        let directory = self.tie.as_ref().map(|tie| tie.map.directory.clone());
+        if let (Some(tie), Some((node, part))) = (&self.tie, directory.as_ref().and_then(|all| all.places.first())) {
+            // Other nodes must not hear that this process lets go before they hear that another holds it.
+            self.body.core.linger((*node, *part), tie.map.clone());
+        }
         let (id, at) = (self.body.object().id(), self.at.load(Ordering::Relaxed));
         let node = self.body.core.place().node();
-        Written { node, id, at, manager: self.manager }.serialize(serializer)
+        Written { node, id, at, manager: self.manager, directory }.serialize(serializer)
     }
 }
 
-impl<'de, K, V, C: Codec<K> + Codec<V>> Deserialize<'de> for DDict<K, V, C> {
+impl<'de, K: 'static, V: 'static, C: Codec<K> + Codec<V>> Deserialize<'de> for DDict<K, V, C> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<DDict<K, V, C>, D::Error> {
         let written = Written::deserialize(deserializer)?;
         let core = runtime::current().map_err(de::Error::custom)?;
-        let (node, here) = (written.node, core.place().node());
-        if node != here {
-            let text = format!(
-                "a dictionary of node {node} cannot be used on node {here}: dictionaries are of one node so far"
-            );
-            return Err(de::Error::custom(text));
-        }
-        let mut dict: DDict<K, V, C> = open_as(core, written.id).map_err(de::Error::custom)?;
+        let mut dict: DDict<K, V, C> = match written.directory {
+            Some(directory) => {
+                let map = Map::open::<K, V, C>(&core, directory).map_err(de::Error::custom)?;
+                DDict::over(map, written.at)
+            }
+            None if written.node == core.place().node() => open_as(core, written.id).map_err(de::Error::custom)?,
+            // Of one node, seen from another: it has no directory of its own.
+            None => open_at(core, written.node, written.id).map_err(de::Error::custom)?,
+        };
         dict.at = AtomicU32::new(written.at);
-        dict.manager = written.manager.filter(|manager| (*manager as usize) < dict.body.table().shards());
+        dict.manager = written.manager.filter(|manager| *manager < dict.manager_count());
         Ok(dict)
     }
 }

@@ -1,4 +1,4 @@
-//! A dictionary over the memory of a node, for all processes of a job.
+//! A dictionary over the memory of all nodes, for all processes of a job.
 
 mod archive;
 mod body;
@@ -6,11 +6,20 @@ mod builder;
 mod change;
 mod checkpoint;
 mod encode;
+mod far;
+mod far_batch;
+mod far_persist;
+mod far_whole;
 mod handle;
+mod home;
+mod home_copies;
 mod near;
+mod pack;
 mod persist;
+mod place;
 mod raw;
 mod reference;
+mod replica;
 mod store;
 mod walk;
 mod whole;
@@ -31,6 +40,7 @@ use once_cell::sync::OnceCell;
 use self::body::Body;
 use self::checkpoint::Seat;
 use self::encode::{decode, with_key, with_value};
+use self::place::Tie;
 use crate::codec::{Codec, Postcard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mm::{Claim, Object};
@@ -39,8 +49,8 @@ use crate::table::{Cargo, Expect, How, Key, Name, View, Wrote};
 use crate::time::Deadline;
 use crate::wire::Message;
 
-/// A dictionary in shared memory: every process of the node reads and writes it directly. On other nodes of the job a handle
-/// of it is an error, so far.
+/// A dictionary over the memory of all nodes of a job, or of some: every process of a node reads and writes directly
+/// what is in the memory of that node, and calls the other nodes for the rest, one message there and one back.
 ///
 /// A read takes no lock and makes no system call; a write takes part of the table for a moment. Every call is
 /// atomic: nobody ever sees half a value, whoever dies at whatever moment. How keys and values become bytes is
@@ -74,6 +84,8 @@ pub struct DDict<K, V, C = Postcard> {
     /// The manager that all calls go to, if there is one.
     manager: Option<u32>,
     seat: OnceCell<Seat>,
+    /// Of a dictionary of several nodes.
+    tie: Option<Tie>,
     types: PhantomData<fn(K, V, C) -> V>,
 }
 
@@ -101,7 +113,7 @@ impl<K: Message, V: Message> DDict<K, V> {
     }
 }
 
-impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
+impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// [`builder`](DDict::builder) for any codec: `DDict::<u64, [f32; 128], Pod>::builder_with()`.
     pub fn builder_with() -> DDictBuilder<K, V, C> {
         DDictBuilder::new()
@@ -131,12 +143,23 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     fn put_if(&self, key: &K, value: &V, expect: Expect, kept: bool) -> Result<Wrote> {
         with_key::<K, C, _>(key, |bytes| {
             let key = self.body.table().key(bytes);
+            if let Some(to) = self.away_to_write(&key) {
+                return self.far_put_value(to, &key, value, expect, kept);
+            }
             match <C as Codec<V>>::length(value) {
                 Some(len) => self.put_bytes(&key, len, expect, kept, &[], |space| <C as Codec<V>>::write(value, space)),
                 None => with_value::<V, C, _>(value, |bytes, cargo| {
                     self.put_bytes(&key, bytes.len(), expect, kept, cargo, |space| space.copy_from_slice(bytes))
                 }),
             }
+        })
+    }
+
+    /// Puts a value at a shard of this node.
+    fn put_value_at(&self, shard: usize, key: &Key<'_>, value: &V, expect: Expect, kept: bool) -> Result<Wrote> {
+        with_value::<V, C, _>(value, |bytes, cargo| {
+            let fill = |space: &mut [u8]| space.copy_from_slice(bytes);
+            self.put_bytes_at(shard, key, bytes.len(), expect, kept, cargo, fill)
         })
     }
 
@@ -168,17 +191,22 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         let table = self.body.table();
         self.write(expect, |how, cargo| {
             let how = How { kept, cargo: !objects.is_empty(), ..*how };
-            let claims = self.claim_holds(objects)?;
+            let claims = if objects.is_empty() { Vec::new() } else { self.claim_holds(objects)? };
             Ok(table.put(shard, key, &how, len, cargo, &fill, |name| self.bind_holds(claims, name))?)
         })
     }
 
+    #[cold]
     fn claim_holds(&self, objects: &[Object]) -> Result<Vec<Claim>> {
         let memory = self.body.core.memory();
         objects.iter().map(|object| memory.claim_hold(object).map_err(Error::from)).collect()
     }
 
+    #[inline]
     fn bind_holds(&self, claims: Vec<Claim>, name: Name) {
+        if claims.is_empty() {
+            return;
+        }
         let id = self.body.object().id();
         claims.into_iter().for_each(|claim| claim.bind(id, name.word()));
     }
@@ -210,9 +238,10 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
 
     #[inline]
     fn shard_of(&self, key: &Key<'_>) -> usize {
-        match self.manager {
-            Some(manager) => manager as usize,
-            None => self.body.table().shard_of(key),
+        match (&self.tie, self.manager) {
+            (Some(tie), manager) => tie.map.shard_here(manager, key),
+            (None, Some(manager)) => manager as usize,
+            (None, None) => self.body.table().shard_of(key),
         }
     }
 
@@ -226,7 +255,7 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     pub fn get(&self, key: &K) -> Result<V> {
         match self.try_get(key)? {
             Some(value) => Ok(value),
-            None if self.body.rules.waits_for_keys => self.wait(Deadline::Never, || self.try_get(key).transpose()),
+            None if self.body.rules.waits_for_keys => self.await_value(key, Deadline::Never),
             None => Err(Self::not_found()),
         }
     }
@@ -243,33 +272,43 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// As [`get`](DDict::get), but for a missing key.
     #[inline]
     pub fn try_get(&self, key: &K) -> Result<Option<V>> {
-        Ok(self.find(key)?.map(|(value, _)| value))
+        Ok(self.find_named(key, false)?.map(|(value, _)| value))
     }
 
     /// The value of a key with the name of the entry that it is from.
     #[inline]
     fn find(&self, key: &K) -> Result<Option<(V, Name)>> {
-        with_key::<K, C, _>(key, |bytes| match self.look(bytes, decode::<V, C>)? {
-            Some((value, name)) => Ok(Some((value?, name))),
-            None => Ok(None),
+        self.find_named(key, true)
+    }
+
+    /// The same; of a value of another node the name of the entry only if it is wanted.
+    #[inline]
+    fn find_named(&self, key: &K, named: bool) -> Result<Option<(V, Name)>> {
+        with_key::<K, C, _>(key, |bytes| {
+            // Large values are not handed from call to call.
+            let mut value = None;
+            let take = |bytes: &[u8]| value = Some(decode::<V, C>(bytes));
+            let name = match self.tie.as_ref().and_then(|_| self.away(&self.body.table().key(bytes))) {
+                None => self.look(bytes, take)?,
+                Some(to) => self.far_look(to, &self.body.table().key(bytes), named, take)?,
+            };
+            match (value, name) {
+                (Some(value), Some(name)) => Ok(Some((value?, name))),
+                _ => Ok(None),
+            }
         })
     }
 
-    /// What `take` makes of the bytes of a key's value.
+    /// Calls `take` with the bytes of a key's value, and says from which entry they are.
     #[inline]
-    fn read<R>(&self, key: &[u8], take: impl FnMut(&[u8]) -> R) -> Result<Option<R>> {
-        Ok(self.look(key, take)?.map(|(taken, _)| taken))
-    }
-
-    #[inline]
-    fn look<R>(&self, key: &[u8], take: impl FnMut(&[u8]) -> R) -> Result<Option<(R, Name)>> {
+    fn look(&self, key: &[u8], take: impl FnMut(&[u8])) -> Result<Option<Name>> {
         let (table, at) = (self.body.table(), self.at.load(Ordering::Relaxed)); // this handle's own
         let key = table.key(key);
         let mut cargo = Cargo::new();
         let found = table.get(self.shard_of(&key), &key, self.view(at), &mut cargo, take);
         self.body.unload(&mut cargo);
         self.still_there(at)?;
-        Ok(found?)
+        found.map_err(|refused| Error::from(*refused))
     }
 
     /// Whether a key is there. Never waits.
@@ -277,12 +316,17 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// # Errors
     /// As [`try_get`](DDict::try_get).
     pub fn contains(&self, key: &K) -> Result<bool> {
-        with_key::<K, C, _>(key, |bytes| {
-            let (table, view) = (self.body.table(), self.here());
-            let key = table.key(bytes);
-            let there = table.contains(self.shard_of(&key), &key, view);
-            self.still_there(view.at).map(|()| there)
+        with_key::<K, C, _>(key, |bytes| match self.away(&self.body.table().key(bytes)) {
+            Some(to) => self.far_contains(to, &self.body.table().key(bytes)),
+            None => self.contains_bytes(bytes),
         })
+    }
+
+    fn contains_bytes(&self, bytes: &[u8]) -> Result<bool> {
+        let (table, view) = (self.body.table(), self.here());
+        let key = table.key(bytes);
+        let there = table.contains(self.shard_of(&key), &key, view);
+        self.still_there(view.at).map(|()| there)
     }
 
     /// Removes a key.
@@ -299,7 +343,7 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     fn managers(&self) -> std::ops::Range<usize> {
         match self.manager {
             Some(manager) => manager as usize..manager as usize + 1,
-            None => 0..self.body.table().shards(),
+            None => 0..self.manager_count() as usize,
         }
     }
 }

@@ -7,8 +7,9 @@ use super::encode::decode;
 use crate::codec::Codec;
 use crate::error::{Error, Result};
 use crate::task::thunk::Captures;
+use crate::wire::Message;
 
-impl<K: Send, V: Send, C: Codec<K> + Codec<V>> DDict<K, V, C> {
+impl<K: Send + 'static, V: Send + 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// The keys and values of which `wanted` says so, in no order. It runs where they are, on all processors of that node;
     /// only what is wanted is copied. Like a function for a [pool](crate::Pool) it captures nothing: what it needs is in the
     /// context.
@@ -27,10 +28,13 @@ impl<K: Send, V: Send, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// As [`iter`](DDict::iter). A panic of `wanted` is the caller's.
     pub fn filter<X, F>(&self, wanted: F, context: &X) -> Result<Vec<(K, V)>>
     where
-        X: Sync,
+        X: Message + Sync,
         F: Fn(&X, &K, &V) -> bool + Copy + Send + Sync + 'static,
     {
         const { Captures::<F>::NOTHING };
+        if let Some(tie) = &self.tie {
+            return self.far_filter(&tie.map, wanted, context);
+        }
         let view = self.here();
         let lists: Vec<Vec<(K, V)>> = self
             .parts()
@@ -67,12 +71,15 @@ impl<K: Send, V: Send, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// As [`iter`](DDict::iter). A panic of either is the caller's.
     pub fn map_reduce<R, F, G>(&self, map: F, reduce: G) -> Result<Option<R>>
     where
-        R: Send,
+        R: Message,
         F: Fn(&K, &V) -> R + Copy + Send + Sync + 'static,
         G: Fn(R, R) -> R + Copy + Send + Sync + 'static,
     {
         const { Captures::<F>::NOTHING };
         const { Captures::<G>::NOTHING };
+        if let Some(tie) = &self.tie {
+            return self.far_map_reduce(&tie.map, map, reduce);
+        }
         let view = self.here();
         let together = |a: Option<R>, b: Option<R>| match (a, b) {
             (Some(a), Some(b)) => Some(reduce(a, b)),

@@ -7,9 +7,9 @@ use super::body::Gate;
 use super::{DDict, Wrote};
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
-use crate::table::{Cargo, Expect, How, View};
+use crate::table::{Cargo, Expect, How, Key, View};
 
-impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
+impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     fn archive(&self) -> Result<&Archive> {
         let none = || {
             let text = format!("{} stores no checkpoints: `persist` of its builder says where", self.body.name());
@@ -27,6 +27,9 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// [`Io`](ErrorKind::Io) with what the store says; [`CheckpointRetired`](ErrorKind::CheckpointRetired);
     /// [`Closed`](ErrorKind::Closed) if it was destroyed.
     pub fn persist(&self) -> Result<u32> {
+        if let Some(tie) = &self.tie {
+            return self.far_persist(&tie.map);
+        }
         let (archive, at) = (self.archive()?, self.checkpoint_id());
         self.still_there(at)?;
         let _keeper = self.body.table().keep();
@@ -75,7 +78,10 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) without a [`Persist`](super::Persist); [`Io`](ErrorKind::Io).
     pub fn persisted(&self) -> Result<Vec<u32>> {
-        self.archive()?.offered(self.body.table().label())
+        match &self.tie {
+            Some(tie) => self.far_persisted(&tie.map),
+            None => self.archive()?.offered(self.body.table().label()),
+        }
     }
 
     /// Puts a stored checkpoint in place of everything that is in the dictionary, and goes to it with this handle. It may have
@@ -87,14 +93,27 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// [`OutOfMemory`](ErrorKind::OutOfMemory) if there is too little for it, and [`Io`](ErrorKind::Io): the dictionary has part of
     /// it then; [`Closed`](ErrorKind::Closed) if it was destroyed.
     pub fn restore(&self, checkpoint: u32) -> Result<()> {
+        if let Some(tie) = &self.tie {
+            return self.far_restore(&tie.map, checkpoint);
+        }
         let (archive, table) = (self.archive()?, self.body.table());
-        let label = table.label();
-        archive.verify(checkpoint, label)?;
+        archive.verify(checkpoint, table.label())?;
+        self.restore_from(checkpoint, std::slice::from_ref(archive), |key| Some(table.shard_of(key)))
+    }
+
+    /// Puts what is stored there in place of everything that is in the memory of this node; `whose` says at which shard.
+    pub(super) fn restore_from(
+        &self,
+        checkpoint: u32,
+        archives: &[Archive],
+        whose: impl Fn(&Key<'_>) -> Option<usize>,
+    ) -> Result<()> {
+        let table = self.body.table();
         let _keeper = table.keep();
         let was_frozen = self.is_frozen();
         self.freeze()?;
         self.wipe();
-        let loaded = self.load(archive, checkpoint);
+        let loaded = archives.iter().try_for_each(|archive| self.load(archive, checkpoint, &whose));
         self.body.set_floor(checkpoint);
         self.change_gate(|gate| gate.with_newest(checkpoint).frozen(was_frozen))?;
         self.set_checkpoint_id(checkpoint);
@@ -102,7 +121,7 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     }
 
     /// Puts the entries of a stored checkpoint into the dictionary, which is frozen for all others.
-    fn load(&self, archive: &Archive, checkpoint: u32) -> Result<()> {
+    fn load(&self, archive: &Archive, checkpoint: u32, whose: impl Fn(&Key<'_>) -> Option<usize>) -> Result<()> {
         let (table, gate) = (self.body.table(), self.body.gate());
         let view = View { at: checkpoint, exact: false };
         let how = How { view, floor: checkpoint, kept: false, cargo: false, expect: Expect::Any, gate: gate.0 };
@@ -110,7 +129,7 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
             let key = table.key(record.key);
             let how = How { kept: record.kept, ..how };
             let fill = |space: &mut [u8]| space.copy_from_slice(record.value);
-            let shard = table.shard_of(&key);
+            let Some(shard) = whose(&key) else { return Ok(()) };
             let put = table.put(shard, &key, &how, record.value.len(), &mut Cargo::new(), fill, |_| ())?;
             if put == Wrote::Stale { Err(self.changed_under(gate)) } else { Ok(()) }
         })

@@ -6,7 +6,7 @@ use crate::codec::Codec;
 use crate::error::Result;
 use crate::table::{Expect, Item};
 
-impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
+impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// Puts what a walk has shown at the same manager.
     pub(super) fn put_raw(&self, manager: usize, item: Item<'_>) -> Result<()> {
         if item.cargo {

@@ -8,6 +8,7 @@ use super::body::Body;
 use super::encode::with_key;
 use crate::codec::Codec;
 use crate::error::Result;
+use crate::mesh::Body as Bytes;
 use crate::prim::Ordering;
 use crate::table::{Cargo, Pinned};
 
@@ -17,8 +18,10 @@ use crate::table::{Cargo, Pinned};
 /// last reader has let go of it. A process that is killed counts as letting go.
 pub struct Ref {
     body: Arc<Body>,
-    /// `Some` until it is dropped.
+    /// `Some` until it is dropped, unless the value is of another node.
     pinned: Option<Pinned>,
+    /// A value of another node, where it landed here.
+    landed: Option<Bytes>,
 }
 
 impl Ref {
@@ -33,7 +36,10 @@ impl Deref for Ref {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        self.body.table().pinned_bytes(self.pinned())
+        match &self.landed {
+            Some(bytes) => bytes,
+            None => self.body.table().pinned_bytes(self.pinned()),
+        }
     }
 }
 
@@ -53,9 +59,10 @@ impl std::fmt::Debug for Ref {
     }
 }
 
-impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
+impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// The value of a key as its bytes, read where they are: whatever their number, nothing is copied. They are
-    /// aligned to at least 8 bytes.
+    /// aligned to at least 8 bytes. One of another node comes here, long ones from block to block; those up to
+    /// 4 KiB are aligned to nothing then.
     ///
     /// ```
     /// use dragon::codec::{Pod, bytemuck};
@@ -75,10 +82,14 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         with_key::<K, C, _>(key, |bytes| {
             let (table, at) = (self.body.table(), self.at.load(Ordering::Relaxed));
             let key = table.key(bytes);
+            if let Some(to) = self.away(&key) {
+                let landed = self.far_bytes(to, &key)?.ok_or_else(Self::not_found)?;
+                return Ok(Ref { body: self.body.clone(), pinned: None, landed: Some(landed) });
+            }
             let mut cargo = Cargo::new();
             let pinned = table.pin(self.shard_of(&key), &key, self.view(at), &mut cargo);
             self.body.unload(&mut cargo);
-            let reference = pinned?.map(|pinned| Ref { body: self.body.clone(), pinned: Some(pinned) });
+            let reference = pinned?.map(|pinned| Ref { body: self.body.clone(), pinned: Some(pinned), landed: None });
             self.still_there(at)?;
             reference.ok_or_else(Self::not_found)
         })

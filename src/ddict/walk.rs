@@ -23,7 +23,7 @@ pub struct Entries<'d, K, V, C> {
     read: VecDeque<Result<(K, V)>>,
 }
 
-impl<K, V, C: Codec<K> + Codec<V>> Iterator for Entries<'_, K, V, C> {
+impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Iterator for Entries<'_, K, V, C> {
     type Item = Result<(K, V)>;
 
     fn next(&mut self) -> Option<Result<(K, V)>> {
@@ -50,7 +50,7 @@ impl<K, V, C> std::fmt::Debug for Entries<'_, K, V, C> {
     }
 }
 
-impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
+impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// What there is to walk over: managers, and parts of them.
     pub(super) fn parts(&self) -> Vec<(usize, usize)> {
         self.managers().flat_map(|manager| (0..PARTS).map(move |part| (manager, part))).collect()
@@ -63,6 +63,13 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         view: View,
         see: impl FnMut(Item<'_>) -> Result<()>,
     ) -> Result<()> {
+        let manager = match &self.tie {
+            None => manager,
+            Some(tie) => match tie.map.directory.spot(manager as u32) {
+                spot if Some(spot.place) == tie.map.here => spot.shard,
+                _ => return self.far_walk(&tie.map, manager, part, view, see),
+            },
+        };
         let mut cargo = Cargo::new();
         let walked = self.body.table().walk(manager, part, view, &mut cargo, see);
         self.body.unload(&mut cargo);
@@ -83,6 +90,9 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     where
         K: Send,
     {
+        if let Some(tie) = &self.tie {
+            return self.far_keys(&tie.map);
+        }
         let view = self.here();
         let list = |(manager, part): (usize, usize)| {
             let (mut keys, mut wrong) = (Vec::new(), None);
@@ -110,7 +120,10 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     where
         K: Send,
     {
-        self.keys()
+        match &self.tie {
+            Some(tie) => self.keys_here(&tie.map),
+            None => self.keys(),
+        }
     }
 
     /// All keys with their values, in no order, read part by part as one goes on: what others put or remove meanwhile
@@ -144,6 +157,9 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// # Errors
     /// [`CheckpointRetired`](crate::ErrorKind::CheckpointRetired), [`Closed`](crate::ErrorKind::Closed).
     pub fn len(&self) -> Result<u64> {
+        if let Some(tie) = &self.tie {
+            return self.far_len(&tie.map);
+        }
         let (view, rules) = (self.here(), self.body.rules);
         let count = if rules.window == 1 && !rules.persists {
             self.stored()
@@ -172,6 +188,9 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// [`Closed`](crate::ErrorKind::Closed), [`OutOfMemory`](crate::ErrorKind::OutOfMemory) if earlier checkpoints still see
     /// them.
     pub fn clear(&self) -> Result<()> {
+        if let Some(tie) = &self.tie {
+            return self.far_clear(&tie.map);
+        }
         let (view, mut keys) = (self.here(), Vec::new());
         let table = self.body.table();
         for (manager, part) in self.parts() {

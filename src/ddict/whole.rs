@@ -43,14 +43,14 @@ impl ManagerStats {
     }
 }
 
-impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
+impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// The same dictionary with every call going to one manager, whatever the key. The same key may be at several.
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) if there is no such manager.
     pub fn manager(&self, manager: u32) -> Result<DDict<K, V, C>> {
-        let managers = self.body.table().shards();
-        if manager as usize >= managers {
+        let managers = self.manager_count();
+        if manager >= managers {
             let text = format!("{} has managers 0 to {}, and no {manager}", self.body.name(), managers - 1);
             return Err(Error::new(ErrorKind::InvalidArgument, text));
         }
@@ -63,7 +63,10 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
 
     /// How many managers there are.
     pub fn manager_count(&self) -> u32 {
-        self.body.table().shards() as u32
+        match &self.tie {
+            Some(tie) => tie.map.directory.managers(),
+            None => self.body.table().shards() as u32,
+        }
     }
 
     /// The manager that a key belongs to: always the same.
@@ -73,7 +76,12 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     pub fn which_manager(&self, key: &K) -> Result<u32> {
         with_key::<K, C, _>(key, |bytes| {
             let table = self.body.table();
-            Ok(self.shard_of(&table.key(bytes)) as u32)
+            let key = table.key(bytes);
+            Ok(match (&self.tie, self.manager) {
+                (_, Some(manager)) => manager,
+                (Some(tie), None) => tie.map.directory.manager_of(&key),
+                (None, None) => table.shard_of(&key) as u32,
+            })
         })
     }
 
@@ -82,7 +90,11 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// # Errors
     /// As [`manager`](DDict::manager).
     pub fn manager_node(&self, manager: u32) -> Result<NodeId> {
-        self.manager(manager).map(|_| NodeId::new(self.body.core.place().node()))
+        let node = |_| match &self.tie {
+            Some(tie) => tie.map.directory.node_of(manager),
+            None => self.body.core.place().node(),
+        };
+        self.manager(manager).map(node).map(NodeId::new)
     }
 
     /// Makes it read-only for everybody, until [`unfreeze`](DDict::unfreeze). When this returns, no write is under way.
@@ -90,6 +102,9 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// # Errors
     /// [`Closed`](ErrorKind::Closed) if it was destroyed.
     pub fn freeze(&self) -> Result<()> {
+        if let Some(tie) = &self.tie {
+            return self.far_freeze(&tie.map, true);
+        }
         self.change_gate(|gate| gate.frozen(true))?;
         self.body.table().settle_calls();
         Ok(())
@@ -100,12 +115,18 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// # Errors
     /// [`Closed`](ErrorKind::Closed) if it was destroyed.
     pub fn unfreeze(&self) -> Result<()> {
-        self.change_gate(|gate| gate.frozen(false))
+        match &self.tie {
+            Some(tie) => self.far_freeze(&tie.map, false),
+            None => self.change_gate(|gate| gate.frozen(false)),
+        }
     }
 
     /// Whether it is frozen.
     pub fn is_frozen(&self) -> bool {
-        self.body.gate().is_frozen()
+        match &self.tie {
+            Some(tie) => self.far_is_frozen(&tie.map),
+            None => self.body.gate().is_frozen(),
+        }
     }
 
     pub(super) fn change_gate(&self, change: impl Fn(Gate) -> Gate) -> Result<()> {
@@ -124,6 +145,9 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// Ends it for everybody: all that is in it is gone and its memory free, and every further call is refused with
     /// [`Closed`](ErrorKind::Closed), also one that waits. What a [`Ref`](super::Ref) holds stays until it is dropped. Idempotent.
     pub fn destroy(&self) {
+        if let Some(tie) = &self.tie {
+            return self.far_destroy(&tie.map);
+        }
         // Refused only if it is destroyed already.
         if self.change_gate(Gate::destroyed).is_ok() {
             self.body.table().settle_calls();
@@ -147,6 +171,9 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// # Errors
     /// [`Closed`](ErrorKind::Closed) if it was destroyed.
     pub fn stats(&self) -> Result<DDictStats> {
+        if let Some(tie) = &self.tie {
+            return self.far_stats(&tie.map);
+        }
         let (table, gate) = (self.body.table(), self.body.gate());
         if gate.is_destroyed() {
             return Err(self.body.destroyed());
@@ -183,13 +210,22 @@ impl<K, V, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// [`Exists`](ErrorKind::Exists) if the name is taken, and those of [`put`](DDict::put) and [`iter`](DDict::iter).
     pub fn copy(&self, name: &str) -> Result<DDict<K, V, C>> {
         let copy = super::builder::alike(self, name)?;
+        match (&self.tie, &copy.tie) {
+            (Some(tie), Some(into)) => self.far_copy(&tie.map, &into.map)?,
+            _ => self.copy_into(&copy)?,
+        }
+        copy.at.store(self.checkpoint_id(), crate::prim::Ordering::Relaxed);
+        Ok(copy)
+    }
+
+    /// Copies all that can be looked at into an empty dictionary of the same shape, on this node.
+    pub(super) fn copy_into(&self, copy: &DDict<K, V, C>) -> Result<()> {
         let (newest, window) = (self.body.gate().newest(), self.body.rules.window);
         let whole = DDict { manager: None, ..self.clone() };
         for at in newest.saturating_sub(window - 1)..=newest {
-            whole.copy_view(&copy, at)?;
+            whole.copy_view(copy, at)?;
         }
-        copy.at.store(whole.checkpoint_id(), crate::prim::Ordering::Relaxed);
-        Ok(copy)
+        Ok(())
     }
 
     /// Puts what is new at one checkpoint into the copy, and removes there what is gone.

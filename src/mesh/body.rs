@@ -14,7 +14,7 @@ pub(crate) enum Body {
 
 impl Body {
     /// Without the first `by` bytes.
-    pub(super) fn skip(self, by: usize) -> Body {
+    pub(crate) fn skip(self, by: usize) -> Body {
         match self {
             Body::Bytes(mut bytes) => {
                 bytes.drain(..by.min(bytes.len()));

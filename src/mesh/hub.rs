@@ -126,8 +126,15 @@ impl Hub {
         reply: ObjectId,
         tag: u64,
     ) -> Result<(), MeshError> {
+        let asker = Asker::There { reply, call: tag };
+        if node == self.me {
+            let (process, body) = (self.memory.me(), Body::Bytes(parts.concat()));
+            let request = Request { from: self.me, process, service, head: Vec::new(), body };
+            self.serve(request, Back::Asker(asker));
+            return Ok(());
+        }
         let link = self.link_to(node)?;
-        let call = self.enter(node, Asker::There { reply, call: tag });
+        let call = self.enter(node, asker);
         let head = LaneHead { call, service, process: self.memory.me().0, skip: 0 };
         let sent = link.call_in_parts(node, head, parts);
         // One that waits no more has its answer: the node was lost meanwhile.

@@ -130,6 +130,13 @@ impl Member {
     }
 }
 
+/// An answer as it came into a channel, with the number or tag of the call. `None`: it is shorter than its head.
+pub(crate) fn read_reply(answer: Message) -> Option<(u64, Result<Reply, MeshError>)> {
+    let (head, rest) = split::<ReplyHead>(&answer)?;
+    let len = rest.len();
+    Some((head.call, opened(head, answer, len)))
+}
+
 /// What stands behind the head of an answer.
 fn opened(head: ReplyHead, answer: Message, len: usize) -> Result<Reply, MeshError> {
     if head.failed != 0 {

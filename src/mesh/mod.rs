@@ -27,7 +27,7 @@ pub(crate) use error::MeshError;
 pub(crate) use frame::ReplyHead;
 pub(crate) use hub::Hub;
 pub(crate) use lanes::Lanes;
-pub(crate) use member::Member;
+pub(crate) use member::{Member, read_reply};
 
 use std::sync::Arc;
 
@@ -118,7 +118,7 @@ impl Mesh {
         }
     }
 
-    /// Calls another node and does not wait: the answer, or why there is none, comes as a message into a channel of this node,
+    /// Calls a node, this one included, and does not wait: the answer, or why there is none, comes as a message into a channel of this node,
     /// behind a [`ReplyHead`] with this tag. The channel must have room for it. `parts` are the call, one behind the other.
     pub(crate) fn ask(
         &self,

@@ -122,30 +122,30 @@ impl Memory {
     /// are; nobody may have them in a form other than words. `None` if no segment has the spot.
     #[inline]
     pub(crate) fn words_at(&self, spot: u64, most: usize) -> Option<&[AtomicU64]> {
-        let (at, left) = self.address_at(spot)?;
-        let count = most.min((left / WORD) as usize);
-        // SAFETY: inside the heap of a mapped segment, aligned to a word since a spot counts words, and any bits
-        // are a valid word; shared pages that nobody committed yet read as zero.
-        Some(unsafe { std::slice::from_raw_parts(at.cast().as_ptr(), count) })
+        let (at, left) = self.place_of(spot)?;
+        // SAFETY: inside a mapped segment, aligned to a word since a spot counts words, and any bits are a valid word;
+        // shared pages that nobody committed yet read as zero.
+        Some(unsafe { std::slice::from_raw_parts(at.as_ptr(), most.min(left)) })
     }
 
     /// So many bytes from a spot on, which nobody may change as long as they are borrowed: that is the promise of
     /// the floor above.
     #[inline]
     pub(crate) fn bytes_at(&self, spot: u64, len: usize) -> Option<&[u8]> {
-        let (at, left) = self.address_at(spot)?;
-        let fits = len as u64 <= left;
-        // SAFETY: inside the heap of a mapped segment and initialised; that nobody writes is promised above.
-        fits.then(|| unsafe { std::slice::from_raw_parts(at.as_ptr(), len) })
+        let (at, left) = self.place_of(spot)?;
+        let fits = len.div_ceil(WORD as usize) <= left;
+        // SAFETY: inside a mapped segment and initialised; that nobody writes is promised above.
+        fits.then(|| unsafe { std::slice::from_raw_parts(at.as_ptr().cast(), len) })
     }
 
-    /// Where a spot is in this process, and how many bytes of its segment there are from there on.
-    #[inline]
-    fn address_at(&self, spot: u64) -> Option<(NonNull<u8>, u64)> {
+    /// Where a spot is in this process, and how many words of its segment there are from there on.
+    #[inline(always)]
+    fn place_of(&self, spot: u64) -> Option<(NonNull<AtomicU64>, usize)> {
         let segment = self.segment((spot >> self.spot_bits) as usize).ok()?;
-        let offset = (spot & ((1 << self.spot_bits) - 1)) * WORD;
-        let inside = (segment.heap_at..self.facts.segment_size).contains(&offset);
-        inside.then(|| (segment.heap.address(offset - segment.heap_at), self.facts.segment_size - offset))
+        let offset = (spot & ((1 << self.spot_bits) - 1)) as usize;
+        let left = segment.words.checked_sub(offset).filter(|left| *left > 0)?;
+        // SAFETY: less than the words of the segment.
+        Some((unsafe { segment.start.add(offset) }, left))
     }
 }
 

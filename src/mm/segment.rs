@@ -15,6 +15,7 @@ use crate::mm::heap::Ground;
 use crate::mm::heap::Heap;
 use crate::mm::layout;
 use crate::mm::layout::Header;
+use crate::prim::AtomicU64;
 use crate::prim::Ordering;
 use crate::sys::shm;
 
@@ -81,9 +82,18 @@ pub(super) struct Segment {
     pub(super) heap: Heap,
     /// Where the heap starts in the segment.
     pub(super) heap_at: u64,
+    /// The whole of it, as words.
+    pub(super) start: NonNull<AtomicU64>,
+    pub(super) words: usize,
     /// Holds the mapping that the heap points into.
     _map: MmapRaw,
 }
+
+// SAFETY: the bytes are shared between processes and only touched through atomics, or by the owner of a block;
+// threads are no worse than processes.
+unsafe impl Send for Segment {}
+// SAFETY: as above.
+unsafe impl Sync for Segment {}
 
 impl Segment {
     /// Maps segment `index`, whose heap's first pages are committed.
@@ -101,7 +111,7 @@ impl Segment {
         // SAFETY: `_map` keeps the bytes mapped as long as the heap; `heap_at` is a page inside it; only
         // heaps touch what is behind it; `open` and `Facts::create` commit the first page.
         let heap = unsafe { Heap::new(start.add(heap_at as usize), len - heap_at, ground) };
-        Ok(Segment { heap, heap_at, _map: map })
+        Ok(Segment { heap, heap_at, start: start.cast(), words: (len / 8) as usize, _map: map })
     }
 
     /// Commits what segment `index` needs before anybody maps it.

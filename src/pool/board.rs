@@ -154,6 +154,17 @@ impl Board {
         }
     }
 
+    /// Whether a worker has this task just now.
+    pub(super) fn has(&self, worker: usize, ticket: Ticket) -> bool {
+        // SeqCst: as in `cancel`.
+        self.line(worker)[0].load(Ordering::SeqCst) == ticket.0
+    }
+
+    /// How many workers there can be.
+    pub(super) fn size(&self) -> usize {
+        self.workers
+    }
+
     /// How many tasks a worker has answered, and whether it has one now.
     pub(super) fn progress(&self, worker: usize) -> (u64, bool, bool) {
         let line = self.line(worker);

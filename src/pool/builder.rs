@@ -6,11 +6,13 @@ use std::thread;
 use crossbeam::channel::{bounded, unbounded};
 
 use super::board::Board;
+use super::conscript::Ranks;
 use super::crew::Recruiter;
 use super::engine::{Engine, WINDOW};
 use super::flight::Context;
 use super::home::Home;
 use super::minder::Minder;
+use super::shares::{Nodes, Share, Wish};
 use super::sink::lock;
 use super::sites::{Founding, Sites};
 use super::worker::Assignment;
@@ -18,7 +20,7 @@ use super::{Lifeline, Pool};
 use crate::channel;
 use crate::channel::{Channel, Load};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::NodeNumber;
+use crate::policy::{Policy, Seat};
 use crate::runtime;
 use crate::runtime::NodeId;
 use crate::task;
@@ -31,14 +33,6 @@ const INLINE: usize = 112;
 /// A function that workers run first, named, its encoded argument, and the objects whose handles are in that.
 pub(super) type Initializer = (Vec<u8>, Vec<u8>, Load);
 
-/// Where workers are wanted.
-#[derive(Debug)]
-enum Nodes {
-    All,
-    Own,
-    Named(Vec<NodeNumber>),
-}
-
 /// Settings of a [`Pool`].
 ///
 /// ```
@@ -50,8 +44,7 @@ enum Nodes {
 #[derive(Debug)]
 #[must_use]
 pub struct PoolBuilder {
-    processes: Option<usize>,
-    nodes: Nodes,
+    wish: Wish,
     initializer: Option<Result<Initializer>>,
     tasks_per_worker: u64,
     retries: u32,
@@ -59,12 +52,13 @@ pub struct PoolBuilder {
 
 impl PoolBuilder {
     pub(super) fn new() -> PoolBuilder {
-        PoolBuilder { processes: None, nodes: Nodes::All, initializer: None, tasks_per_worker: 0, retries: 0 }
+        let wish = Wish { processes: None, nodes: Nodes::All, on_ranks: false, policy: Policy::new(), policies: None };
+        PoolBuilder { wish, initializer: None, tasks_per_worker: 0, retries: 0 }
     }
 
     /// How many workers. Default: on each node as many as a process there may use processors.
     pub fn processes(mut self, processes: usize) -> PoolBuilder {
-        self.processes = Some(processes);
+        self.wish.processes = Some(processes);
         self
     }
 
@@ -112,7 +106,7 @@ impl PoolBuilder {
     /// All workers on this process's node. The default spreads them over all nodes of the job, this one first, in equal
     /// parts; [`workers`](Pool::workers) says where each is.
     pub fn local(mut self) -> PoolBuilder {
-        self.nodes = Nodes::Own;
+        self.wish.nodes = Nodes::Own;
         self
     }
 
@@ -125,79 +119,105 @@ impl PoolBuilder {
     /// # Ok::<(), dragon::Error>(())
     /// ```
     pub fn nodes(mut self, nodes: impl IntoIterator<Item = NodeId>) -> PoolBuilder {
-        self.nodes = Nodes::Named(nodes.into_iter().map(NodeId::number).collect());
+        self.wish.nodes = Nodes::Named(nodes.into_iter().map(NodeId::number).collect());
+        self
+    }
+
+    /// Where the workers go, and which cpus and GPUs each has: the policy, completed by that of the [scope](Policy::scope). What
+    /// a worker starts inherits them. Without [`processes`](PoolBuilder::processes) there are as many workers as its nodes,
+    /// or its cpus if it names some, can run at a time. A worker that takes a dead one's place has its seat.
+    ///
+    /// ```
+    /// let dragon = dragon::init()?;
+    /// let cpu = dragon.system().here().cpus[0];
+    /// let pool = dragon::Pool::builder().processes(2).policy(dragon::Policy::new().local().cpus([cpu])).build()?;
+    /// let seen = pool.map(|_: u8| std::thread::available_parallelism().unwrap().get(), 0..2)?;
+    /// assert_eq!(seen, [1, 1]);
+    /// # Ok::<(), dragon::Error>(())
+    /// ```
+    pub fn policy(mut self, policy: Policy) -> PoolBuilder {
+        self.wish.policy = policy;
+        self
+    }
+
+    /// So many workers for each of these policies, each completed by [`policy`](PoolBuilder::policy) and the scope: with
+    /// [`System::gpu_policies`](crate::System::gpu_policies), so many for each GPU of the job.
+    pub fn policies(mut self, policies: impl IntoIterator<Item = Policy>, per_policy: usize) -> PoolBuilder {
+        self.wish.policies = Some((policies.into_iter().collect(), per_policy));
+        self
+    }
+
+    /// The other ranks of the job are the workers, one each, instead of processes that are started: those that wait in
+    /// [`finalize`](crate::Runtime::finalize), in [`run`](crate::run), or where they drop their last hold on the runtime.
+    ///
+    /// A rank takes tasks as soon as it waits, on the thread that does; as long as it works for one pool, another one has a
+    /// thread of its own there. Tasks for which no rank is there yet wait at the pool. With
+    /// [`processes`](PoolBuilder::processes) so many ranks at most, those with the lowest numbers; with
+    /// [`nodes`](PoolBuilder::nodes) or [`local`](PoolBuilder::local) those of these nodes.
+    ///
+    /// A rank that dies is a lost worker, as any, and nobody takes its place; when all are lost, so is the pool. A rank is never
+    /// killed: a task that still runs when its pool is terminated or dropped is left to its end, and its rank waits for it
+    /// before it goes on. A task that panics says so on its rank's standard error, and the error has no place in the source.
+    ///
+    /// ```no_run
+    /// let squares = dragon::run(|_dragon| {                 // `mpirun -n 64 ./program`: rank 0 is here
+    ///     let pool = dragon::Pool::builder().on_ranks().build()?;
+    ///     pool.map(|x: u64| x * x, 0..1_000_000)            // on ranks 1 to 63
+    /// })?;
+    /// # Ok::<(), dragon::Error>(())
+    /// ```
+    pub fn on_ranks(mut self) -> PoolBuilder {
+        self.wish.on_ranks = true;
         self
     }
 
     /// Starts the workers.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for zero processes or an unknown node,
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for zero processes, for an unknown node or host, or for a cpu or GPU
+    /// that is not there, which the text names, for settings that contradict each other, for ranks where there are none or
+    /// that are to be replaced;
     /// [`NotInitialized`](ErrorKind::NotInitialized) without a runtime,
     /// [`ResourceLimit`](ErrorKind::ResourceLimit) if the system gives no process or descriptor,
     /// [`OutOfMemory`](ErrorKind::OutOfMemory), [`NodeLost`](ErrorKind::NodeLost) for a node that was named. On an error
     /// nothing of the pool is left.
     pub fn build(self) -> Result<Pool> {
-        if self.processes == Some(0) {
-            return Err(Error::new(ErrorKind::InvalidArgument, "a pool needs at least one process, not 0"));
-        }
         let core = runtime::current()?;
+        if self.wish.on_ranks && self.tasks_per_worker > 0 {
+            let text = "`tasks_per_worker` replaces workers, and no rank is replaced: not with `on_ranks`";
+            return Err(Error::new(ErrorKind::InvalidArgument, text));
+        }
         let initializer = self.initializer.transpose()?;
-        let named = matches!(self.nodes, Nodes::Named(_));
-        let shares = shares(self.processes, &self.nodes, core.place().node(), core.place().nodes())?;
-        let [(_, here), far @ ..] = &shares[..] else {
-            return Err(Error::new(ErrorKind::InvalidArgument, "a pool needs at least one node"));
-        };
+        let named = self.wish.is_named();
+        let mut far = self.wish.shares(&core)?;
+        let here = far.remove(0); // it is always there
         let told = initializer.as_ref().map(|(name, bytes, _)| (name.clone(), bytes.clone()));
-        let founding = |workers: usize| Founding {
-            workers: workers as u64,
+        let founding = |share: Share| Founding {
+            workers: share.workers as u64,
+            seats: share.seats,
+            ranks: share.ranks,
             tasks_per_worker: self.tasks_per_worker,
             initializer: told.clone(),
         };
-        let wanted: Vec<_> = far.iter().map(|(node, workers)| (*node, founding(*workers))).collect();
-        let (workers, tasks_per_worker, retries) = (*here, self.tasks_per_worker, self.retries);
-        let plan = Plan { workers, tasks_per_worker, initializer, retries, sites: wanted.len(), far: false };
+        let wanted: Vec<_> = far.into_iter().map(|share| (share.node, founding(share))).collect();
+        let (workers, tasks_per_worker, retries) = (here.workers, self.tasks_per_worker, self.retries);
+        let (seats, sites) = (here.seats, wanted.len());
+        let plan = Plan { workers, seats, tasks_per_worker, initializer, retries, sites, far: false, ranks: None };
         let mesh = core.mesh()?.filter(|_| !wanted.is_empty()).cloned();
         plan.carry_out(Home::Own(core.clone()), |engine| {
             let Some(mesh) = mesh else { return Ok(0) };
-            let (sites, far) = Sites::found(&mesh, engine, &wanted, named)?;
+            let (sites, far) = Sites::found(&mesh, (&core, engine), &wanted, named)?;
             engine.take_in(sites, workers, &far);
             Ok(far.iter().sum())
         })
     }
 }
 
-/// How many workers on each node: first this one, though it may have none. 0 elsewhere: as many as there are processors.
-fn shares(processes: Option<usize>, nodes: &Nodes, here: NodeNumber, all: u32) -> Result<Vec<(NodeNumber, usize)>> {
-    let mut order: Vec<NodeNumber> = match nodes {
-        Nodes::All => (0..all).map(|step| (here + step) % all).collect(),
-        Nodes::Own => vec![here],
-        Nodes::Named(named) => named.clone(),
-    };
-    if order.is_empty() {
-        return Err(Error::new(ErrorKind::InvalidArgument, "a pool needs at least one node, not 0"));
-    }
-    if let Some(unknown) = order.iter().find(|node| **node >= all) {
-        let text = format!("there is no node {unknown} in this job of {all}");
-        return Err(Error::new(ErrorKind::InvalidArgument, text));
-    }
-    let mut seen = std::collections::HashSet::new();
-    order.retain(|node| seen.insert(*node));
-    let share = |at: usize| match processes {
-        Some(processes) => processes / order.len() + usize::from(at < processes % order.len()),
-        None if order[at] == here => thread::available_parallelism().map_or(1, Into::into),
-        None => 0,
-    };
-    let each = |at: usize| (order[at], share(at));
-    let mine = order.iter().position(|node| *node == here).map_or((here, 0), each);
-    let others =
-        (0..order.len()).map(each).filter(|(node, share)| *node != here && (processes.is_none() || *share > 0));
-    Ok(std::iter::once(mine).chain(others).collect())
-}
-
 /// Everything to be known before the workers of one node are started.
 pub(super) struct Plan {
     pub(super) workers: usize,
+    /// One for each worker, or none at all.
+    pub(super) seats: Vec<Seat>,
     pub(super) tasks_per_worker: u64,
     pub(super) initializer: Option<Initializer>,
     pub(super) retries: u32,
@@ -205,18 +225,22 @@ pub(super) struct Plan {
     pub(super) sites: usize,
     /// They work for a pool of another node.
     pub(super) far: bool,
+    /// They are ranks, which come when they wait.
+    pub(super) ranks: Option<Ranks>,
 }
 
 impl Plan {
     /// Starts the workers of this node, and then, by `others`, those of other nodes, which returns how many those are.
-    pub(super) fn carry_out(self, home: Home, others: impl FnOnce(&Engine) -> Result<usize>) -> Result<Pool> {
+    pub(super) fn carry_out(self, home: Home, others: impl FnOnce(&Arc<Engine>) -> Result<usize>) -> Result<Pool> {
         let workers = self.workers;
         let parts = Parts::create(&home, workers, self.tasks_per_worker, self.initializer, (self.sites, self.far))?;
         let engine = Arc::new(Engine::new(parts.board.clone(), parts.tasks, parts.results, workers));
         let (ended, ends) = unbounded();
-        let recruiter = Recruiter { home: home.clone(), board: parts.board, assignment: parts.assignment, ended };
+        let (board, assignment, ranks) = (parts.board, parts.assignment, self.ranks);
+        let recruiter = Recruiter { home: home.clone(), board, assignment, seats: self.seats, ended, ranks };
         let places: Vec<usize> = (0..workers).collect();
-        let born = if workers > 0 { recruiter.start(&places)? } else { Vec::new() };
+        let children = workers > 0 && recruiter.ranks.is_none();
+        let born = if children { recruiter.start(&places)? } else { Vec::new() };
         let mut state = lock(&engine.state);
         places.into_iter().zip(born).for_each(|(place, born)| state.crew.seat(place, born));
         drop(state);
@@ -255,8 +279,9 @@ impl Parts {
         let memory = home.memory();
         let board = Board::create(memory, workers, WINDOW)?;
         let tasks = Channel::create(memory, WINDOW, INLINE)?;
-        // One more per worker for the word of one whose initializer failed, and per site for its last.
-        let results = Channel::create(memory, WINDOW + workers + sites, INLINE)?;
+        // Two more per worker, for the word of one whose initializer failed and of a rank that leaves, and one per site
+        // for its last word.
+        let results = Channel::create(memory, WINDOW + 2 * workers + sites, INLINE)?;
         let (block, initializer) = match initializer {
             None => (None, None),
             Some((reference, bytes, _cargo)) => {

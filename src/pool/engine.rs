@@ -474,6 +474,18 @@ impl Engine {
         self.turn_over();
     }
 
+    /// Lets whoever waits ask again whether that has come.
+    pub(super) fn look_again(&self) {
+        self.results.poke();
+        self.turn_over();
+    }
+
+    /// How many workers are there, and whether there can be none any more because all ranks are lost.
+    pub(super) fn presence(&self) -> (usize, bool) {
+        let state = lock(&self.state);
+        (state.crew.alive(), state.crew.is_written_off())
+    }
+
     /// Takes all answers that are there, as the collector.
     pub(super) fn drain(&self, patience: &mut Patience) {
         loop {

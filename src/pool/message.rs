@@ -1,6 +1,7 @@
 //! What crosses between a pool and its workers: two small heads, everything behind them is the task's own.
 
 use bytemuck::{Pod, Zeroable};
+use serde::{Deserialize, Serialize};
 
 use crate::mesh::ReplyHead;
 use crate::mm::Handle;
@@ -18,7 +19,7 @@ impl Ticket {
         Ticket(u64::from(generation) << 32 | index as u64)
     }
 
-    /// No task either: the question to a site that it answers when it ends. Sites count from 1.
+    /// No task either: a question to a site, when it ends or what is new. Sites count from 1.
     pub(super) fn standing(site: usize) -> Ticket {
         Ticket::new(site, 0)
     }
@@ -30,6 +31,15 @@ impl Ticket {
     pub(super) fn generation(self) -> u32 {
         (self.0 >> 32) as u32
     }
+}
+
+/// What a site has to say besides answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum News {
+    /// So many ranks are there to work.
+    Ranks(u64),
+    /// A worker is lost: its process id, how it ended, which function it was running.
+    Lost { pid: u32, how: String, task: Option<String> },
 }
 
 /// Head of a message to the workers. Behind it: a [`ContextRef`] if `with_context`, then the encoded items.
@@ -103,6 +113,10 @@ impl Status {
     pub(super) const ERROR: Status = Status(39);
     /// A site has ended as it was told.
     pub(super) const ENDED: Status = Status(40);
+    /// Behind the head: its place. A rank does not work for the pool any more.
+    pub(super) const LEFT: Status = Status(41);
+    /// Behind the head: encoded [`News`] of a site.
+    pub(super) const NEWS: Status = Status(42);
 
     /// For an answer to another node.
     pub(super) fn word(self) -> u16 {
@@ -132,6 +146,8 @@ pub(super) mod op {
     pub(in crate::pool) const KILL: u32 = 24;
     /// Answered with what the workers do.
     pub(in crate::pool) const WORKERS: u32 = 25;
+    /// Answered when there is something new. Says how many ranks are known to be there.
+    pub(in crate::pool) const NEWS: u32 = 26;
 }
 
 /// Splits a message into its head and the rest.

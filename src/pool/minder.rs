@@ -16,8 +16,7 @@ use super::engine::{Engine, Phase};
 use super::message::Ticket;
 use super::sink::{Outcome, lock};
 use crate::error::{Error, ErrorKind};
-use crate::runtime::Event;
-use crate::services::{Born, ChildEnd};
+use crate::services::{ChildEnd, Reservist};
 use crate::wait::Patience;
 
 /// Workers in a row that end by themselves before they can take a task break the pool when there are so many.
@@ -38,13 +37,21 @@ pub(super) struct Minder {
 impl Minder {
     /// Runs until the pool is gone.
     pub(super) fn run(self) {
+        let none = crossbeam::channel::never();
+        let news = self.recruiter.ranks.as_ref().map_or(&none, |ranks| &ranks.news);
         loop {
-            let end = crossbeam::select! {
-                recv(self.ends) -> end => end,
+            crossbeam::select! {
+                recv(self.ends) -> end => {
+                    let (Ok(end), Some(engine)) = (end, self.engine.upgrade()) else { return };
+                    engine.interrupt(|patience| self.attend(&engine, patience, end));
+                }
+                recv(news) -> news => {
+                    // It ends with the node's runtime, and then so does the pool.
+                    let (Ok(news), Some(engine)) = (news, self.engine.upgrade()) else { return };
+                    engine.interrupt(|patience| self.attend_rank(&engine, patience, &news));
+                }
                 recv(self.pool) -> _ => return,
-            };
-            let (Ok(end), Some(engine)) = (end, self.engine.upgrade()) else { return };
-            engine.interrupt(|patience| self.attend(&engine, patience, end));
+            }
         }
     }
 
@@ -61,13 +68,23 @@ impl Minder {
         self.replace(engine);
     }
 
+    /// A rank has come, or is lost.
+    fn attend_rank(&self, engine: &Engine, patience: &mut Patience, news: &Reservist) {
+        if let Some(ranks) = &self.recruiter.ranks {
+            ranks.attend(engine, &self.recruiter, news, || engine.drain_the_dead(patience));
+            engine.pump();
+            engine.finish_if_done();
+        }
+    }
+
     fn bury(&self, engine: &Engine, end: ChildEnd) {
         let Some((place, born)) = lock(&engine.state).crew.unseat(end.serial) else { return };
         let words = engine.board.last_words(place);
         let taken =
             words.holding.filter(|(_, position)| !end.repairs.readied.contains(&(engine.tasks.id(), *position)));
         let how = describe(&end.status, end.refusal.as_deref());
-        let name = taken.and_then(|(ticket, _)| self.lose(engine, ticket, &born, &how));
+        let (pid, place) = (born.pid, self.recruiter.home.name());
+        let name = taken.and_then(|(ticket, _)| lose_task(engine, &Lost { ticket, pid, place: &place, how: &how }));
         let clean = end.status.as_ref().is_ok_and(ExitStatus::success);
         let mut state = lock(&engine.state);
         if state.phase == Phase::Ended {
@@ -79,8 +96,7 @@ impl Minder {
         drop(state);
         if !clean || name.is_some() {
             tracing::warn!(pid = born.pid, how, task = name, "a worker of a pool was lost");
-            let task = name.map(str::to_string);
-            self.recruiter.home.tell(Event::WorkerLost { pid: born.pid, how: how.clone(), task });
+            self.recruiter.home.tell_of_loss(born.pid, &how, name);
         }
         if hopeless {
             let text = format!(
@@ -88,30 +104,6 @@ impl Minder {
                 born.pid
             );
             engine.break_down(&Error::new(ErrorKind::WorkerStart, text));
-        }
-    }
-
-    /// Settles the task that a dead worker had. Its function's name, if there was one.
-    fn lose(&self, engine: &Engine, ticket: Ticket, born: &Born, how: &str) -> Option<&'static str> {
-        let crashed = lock(&engine.state).flights.crash(ticket)?;
-        match crashed {
-            Ok(parcel) => {
-                let name = parcel.launch.thunk.name();
-                lock(&engine.state).flights.backlog.push_front(parcel);
-                Some(name)
-            }
-            Err(launch) => {
-                let name = launch.thunk.name();
-                let text = format!(
-                    "worker process {} on {} {how} while it ran task `{name}` (part {}); \
-                     `Pool::builder().retries(n)` runs such a task again",
-                    born.pid,
-                    self.recruiter.home.name(),
-                    launch.part
-                );
-                engine.deliver(launch, Outcome::Failed(Error::new(ErrorKind::WorkerLost, text)));
-                Some(name)
-            }
         }
     }
 
@@ -126,7 +118,8 @@ impl Minder {
             };
         let places = state.crew.vacant();
         drop(state);
-        if !wanted || places.is_empty() {
+        // No rank takes another's place.
+        if !wanted || places.is_empty() || self.recruiter.ranks.is_some() {
             return;
         }
         match self.recruiter.start(&places) {
@@ -142,6 +135,36 @@ impl Minder {
                 tracing::warn!(%error, "a lost worker of a pool cannot be replaced; the others go on");
             }
             Err(error) => engine.break_down(&error),
+        }
+    }
+}
+
+/// A worker that died, and the task it had.
+pub(super) struct Lost<'a> {
+    pub(super) ticket: Ticket,
+    pub(super) pid: u32,
+    pub(super) place: &'a str,
+    pub(super) how: &'a str,
+}
+
+/// Settles the task that a dead worker had. Its function's name, if there was one.
+pub(super) fn lose_task(engine: &Engine, lost: &Lost<'_>) -> Option<&'static str> {
+    let crashed = lock(&engine.state).flights.crash(lost.ticket)?;
+    match crashed {
+        Ok(parcel) => {
+            let name = parcel.launch.thunk.name();
+            lock(&engine.state).flights.backlog.push_front(parcel);
+            Some(name)
+        }
+        Err(launch) => {
+            let (name, part) = (launch.thunk.name(), launch.part);
+            let Lost { pid, place, how, .. } = lost;
+            let text = format!(
+                "worker process {pid} on {place} {how} while it ran task `{name}` (part {part}); \
+                 `Pool::builder().retries(n)` runs such a task again"
+            );
+            engine.deliver(launch, Outcome::Failed(Error::new(ErrorKind::WorkerLost, text)));
+            Some(name)
         }
     }
 }

@@ -3,6 +3,7 @@
 mod attendant;
 mod board;
 mod builder;
+mod conscript;
 mod crew;
 mod engine;
 mod flight;
@@ -12,6 +13,8 @@ mod imap;
 mod map;
 mod message;
 mod minder;
+mod news;
+mod shares;
 mod sink;
 mod site;
 mod sites;
@@ -386,6 +389,9 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         let _ = self.kill(); // cannot fail
+        if let Some(sites) = self.engine.sites.get() {
+            sites.news.close();
+        }
         let Some(thread) = self.lifeline.thread.take() else { return };
         drop(std::mem::replace(&mut self.lifeline._lifeline, crossbeam::channel::bounded(0).0));
         if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {

@@ -14,11 +14,12 @@ use crossbeam::channel::{Receiver, Sender, unbounded};
 
 use super::Pool;
 use super::builder::Plan;
+use super::conscript::Ranks;
 use super::crew::WorkerState;
 use super::engine::Phase;
 use super::flight::{Context, Launch, Parcel};
 use super::home::Home;
-use super::message::{ContextRef, ResultHead, Status, TaskHead, op, split};
+use super::message::{ContextRef, News, ResultHead, Status, TaskHead, op, split};
 use super::sink::{Callback, Outcome, Sink, lock};
 use super::sites::{Figures, Founded, Founding};
 use crate::channel::{Load, Payload};
@@ -50,6 +51,10 @@ struct Site {
     functions: Mutex<HashMap<u32, &'static Thunk>>,
     /// The owner's question when this ends.
     standing: (Sender<Answer>, Receiver<Answer>),
+    /// The owner's question what is new, and how many ranks it knows of.
+    asked: Mutex<Option<(Answer, u64)>>,
+    news: Receiver<News>,
+    ranks: bool,
 }
 
 /// Where the answer of one task goes.
@@ -67,14 +72,19 @@ pub(super) fn open(founding: Founding) -> Founded {
 fn found(founding: Founding) -> Result<u64> {
     let nowhere = || Error::new(ErrorKind::Start, "a pool's site is founded outside of a session");
     let venue = Arc::new(Venue::here().ok_or_else(nowhere)?);
+    let ranks = founding.ranks.map(|eligible| Ranks { eligible, news: venue.reservists() });
     let workers = match founding.workers {
+        _ if ranks.is_some() => ranks.as_ref().map_or(0, |ranks| ranks.eligible.len()),
         0 => thread::available_parallelism().map_or(1, Into::into),
         workers => workers as usize,
     };
     let initializer = founding.initializer.map(|(name, bytes)| (name, bytes, Load::default()));
     let tasks_per_worker = founding.tasks_per_worker;
-    let plan = Plan { workers, tasks_per_worker, initializer, retries: 0, sites: 0, far: true };
-    let pool = plan.carry_out(Home::Guest(venue.clone()), |_| Ok(0))?;
+    let on_ranks = ranks.is_some();
+    let (seats, retries) = (founding.seats, 0);
+    let plan = Plan { workers, seats, tasks_per_worker, initializer, retries, sites: 0, far: true, ranks };
+    let (tell, news) = unbounded();
+    let pool = plan.carry_out(Home::Guest(venue.clone(), tell), |_| Ok(0))?;
     let site = Arc::new(Site {
         pool,
         venue,
@@ -82,6 +92,9 @@ fn found(founding: Founding) -> Result<u64> {
         contexts: Mutex::default(),
         functions: Mutex::default(),
         standing: unbounded(),
+        asked: Mutex::default(),
+        news,
+        ranks: on_ranks,
     });
     Venue::seat(site.clone());
     let run = thread::Builder::new().name("dragon-site".into()).spawn(move || site.run());
@@ -95,9 +108,15 @@ impl Site {
         let engine = &self.pool.engine;
         loop {
             let seen = engine.landed();
-            let ended = || engine.is_broken() || (engine.phase() != Phase::Open && engine.is_deserted());
-            if engine.wait_for(Deadline::after(SILENCE), &ended) {
-                break;
+            let hopeless = || self.ranks && engine.presence().1;
+            let ended = || engine.is_broken() || hopeless() || (engine.phase() != Phase::Open && engine.is_deserted());
+            let due = || ended() || self.has_news();
+            if engine.wait_for(Deadline::after(SILENCE), &due) {
+                self.say_news();
+                if ended() {
+                    break;
+                }
+                continue;
             }
             if engine.landed() == seen && !self.venue.is_wanted() {
                 tracing::debug!("the owner of a pool is gone, and its site ends");
@@ -105,7 +124,9 @@ impl Site {
             }
         }
         let broken = engine.breakdown();
+        self.pool.give_up(ErrorKind::WorkerLost, "the workers of its node are lost");
         let _ = self.pool.kill(); // cannot fail
+        while self.say_news() {}
         let standing = self.wait_for_question();
         match (standing, broken) {
             (Some(answer), Some(error)) => answer.send(Status::ERROR.word(), &in_bytes(&error)),
@@ -114,6 +135,24 @@ impl Site {
         }
         // Not before: whoever is told that there is no such session must have heard why.
         self.venue.leave();
+    }
+
+    /// There is something that the owner has asked for.
+    fn has_news(&self) -> bool {
+        let known = lock(&self.asked).as_ref().map(|(_, known)| *known);
+        known
+            .is_some_and(|known| !self.news.is_empty() || (self.ranks && known != self.pool.engine.presence().0 as u64))
+    }
+
+    /// Answers what is new, if the owner asks and there is something.
+    fn say_news(&self) -> bool {
+        if !self.has_news() {
+            return false;
+        }
+        let Some((answer, _)) = lock(&self.asked).take() else { return false };
+        let news = self.news.try_recv().unwrap_or_else(|_| News::Ranks(self.pool.engine.presence().0 as u64));
+        answer.send(Status::NEWS.word(), &in_bytes(&news));
+        true
     }
 
     /// The owner's question when this ends, which it asks soon, if it is there.
@@ -229,6 +268,11 @@ impl Guest for Site {
             op::KILL => {
                 self.pool.give_up(ErrorKind::Cancelled, "its pool was terminated");
                 lock(&self.pool.engine.state).crew.kill();
+            }
+            op::NEWS => {
+                let known = body.first_chunk().map_or(0, |known| u64::from_le_bytes(*known));
+                *lock(&self.asked) = Some((answer, known));
+                self.pool.engine.look_again();
             }
             op::WORKERS => answer.send(0, &in_bytes(&self.figures())),
             other => tracing::error!(op = other, "a message that a pool's site does not understand"),

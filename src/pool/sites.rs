@@ -4,7 +4,7 @@
 //! collects sees no difference (`engine.rs`). How many tasks a site may have at a time is its credit (`flight.rs`). When a
 //! node is lost, or this node is cut off, the mesh answers in its place. The other half is `site.rs`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,12 +13,14 @@ use super::engine::{Engine, Phase, Refusal};
 use super::flight::{Launch, Share};
 use super::message::{ResultHead, Status, Ticket, op};
 use super::sink::{Outcome, lock};
-use super::site;
+use super::{news, site};
+use crate::channel::Channel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::NodeNumber;
 use crate::mesh::{Mesh, MeshError};
+use crate::policy::Seat;
 use crate::prim::{AtomicBool, Ordering};
-use crate::runtime::NodeId;
+use crate::runtime::{Core, NodeId};
 use crate::services::{FarError, FarSession};
 use crate::task::{self, thunk};
 use crate::wire;
@@ -31,6 +33,10 @@ pub(super) const CREDIT: usize = 4;
 pub(super) struct Founding {
     /// How many workers; 0: as many as the node may use processors.
     pub(super) workers: u64,
+    /// One for each worker, or none at all.
+    pub(super) seats: Vec<Seat>,
+    /// These ranks of the node are the workers, as soon as they wait for others.
+    pub(super) ranks: Option<Vec<u32>>,
     pub(super) tasks_per_worker: u64,
     /// The name of a function that workers run first, and its encoded argument.
     pub(super) initializer: Option<(Vec<u8>, Vec<u8>)>,
@@ -44,9 +50,15 @@ pub(super) type Figures = (u32, u64, u8);
 
 /// All sites of a pool but its owner's node. Site 1 is the first.
 pub(super) struct Sites {
-    list: Vec<FarSession>,
+    pub(super) list: Vec<FarSession>,
     /// It is known that this node is cut off from all others.
     cut: AtomicBool,
+    /// The workers are ranks, which come when they come.
+    pub(super) on_ranks: bool,
+    /// Who hears of losses, as long as it is there.
+    pub(super) core: Weak<Core>,
+    /// Where sites say what is new.
+    pub(super) news: Channel,
 }
 
 impl Sites {
@@ -54,7 +66,7 @@ impl Sites {
     /// of its workers.
     pub(super) fn found(
         mesh: &Mesh,
-        engine: &Engine,
+        (core, engine): (&Arc<Core>, &Engine),
         wanted: &[(NodeNumber, Founding)],
         named: bool,
     ) -> Result<(Sites, Vec<usize>)> {
@@ -67,6 +79,7 @@ impl Sites {
             let panicked = |_| Err(Error::new(ErrorKind::Io, "a thread that founds a pool's site panicked"));
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
         });
+        let news = Channel::create(core.memory(), wanted.len(), size_of::<ResultHead>() + 240)?;
         let (mut sites, mut failed) = ((Vec::new(), Vec::new()), None);
         for one in founded {
             match one {
@@ -81,7 +94,8 @@ impl Sites {
             }
         }
         let (list, workers) = sites;
-        let sites = Sites { list, cut: AtomicBool::new(false) };
+        let on_ranks = wanted.iter().any(|(_, founding)| founding.ranks.is_some());
+        let sites = Sites { list, cut: AtomicBool::new(false), on_ranks, core: Arc::downgrade(core), news };
         match failed {
             None => Ok((sites, workers)),
             Some(error) => {
@@ -91,7 +105,7 @@ impl Sites {
         }
     }
 
-    fn session(&self, site: usize) -> &FarSession {
+    pub(super) fn session(&self, site: usize) -> &FarSession {
         &self.list[site - 1]
     }
 
@@ -197,12 +211,17 @@ impl Drop for FarContext {
 
 impl Engine {
     /// Lets sites take part, before the first task. `here` is how many workers this node has.
-    pub(super) fn take_in(&self, sites: Sites, here: usize, workers: &[usize]) {
-        let load = |&workers: &usize| Share::new(workers, workers * CREDIT, workers > 0);
+    pub(super) fn take_in(self: &Arc<Self>, sites: Sites, here: usize, workers: &[usize]) {
+        let load = |&workers: &usize| match sites.on_ranks {
+            // Nothing goes there until somebody is there to do it.
+            true => Share::new(0, 0, workers > 0),
+            false => Share::new(workers, workers * CREDIT, workers > 0),
+        };
         lock(&self.state).flights.loads = std::iter::once(&here).chain(workers).map(load).collect();
         let sites = Arc::new(sites);
         if self.sites.set(sites.clone()).is_ok() {
             sites.stand();
+            news::listen(self, &sites);
         }
     }
 
@@ -232,7 +251,11 @@ impl Engine {
         self.count_landed();
         let text = String::from_utf8_lossy(rest);
         let ticket = head.ticket;
-        if ticket == Ticket::NONE {
+        if ticket == Ticket::NONE && head.status == Status::LEFT {
+            let place = rest.first_chunk().map_or(usize::MAX, |place| u64::from_le_bytes(*place) as usize);
+            lock(&self.state).crew.discharge(place);
+            self.turn_over();
+        } else if ticket == Ticket::NONE {
             self.break_down(&Error::new(ErrorKind::WorkerStart, text));
         } else if ticket.generation() == 0 {
             self.site_has_ended(ticket.index(), head, rest);

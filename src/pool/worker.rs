@@ -10,10 +10,11 @@ use super::board::Board;
 use super::message::{ContextRef, ResultHead, Status, TaskHead, Ticket, split};
 use crate::channel;
 use crate::channel::{Channel, ChannelError, Letter, Payload};
+use crate::error::Error;
 use crate::id::ObjectId;
 use crate::mm::{Block, Memory, MemoryConfig, Object};
 use crate::runtime;
-use crate::runtime::Core;
+use crate::runtime::{Core, Duty};
 use crate::services;
 use crate::task::{self, Failure, Scope, Thunk};
 use crate::time::Deadline;
@@ -58,7 +59,24 @@ pub(super) fn serve(argument: &[u8]) {
     }
 }
 
+/// What a rank does that is a worker while it waits for the others: see `conscript.rs`.
+pub(super) fn serve_on_rank(assignment: Assignment) {
+    let Some(duty) = Duty::here() else { return };
+    let place = assignment.place;
+    match Worker::on_rank(assignment, duty.clone()) {
+        Ok(mut worker) => {
+            duty.wake_at_end(&worker.tasks);
+            worker.run();
+            duty.forget(&worker.tasks);
+            worker.leave(place);
+        }
+        Err(error) => tracing::error!(%error, "a rank cannot work for a pool"),
+    }
+}
+
 struct Worker {
+    /// Of a rank: how long it may work.
+    duty: Option<Arc<Duty>>,
     core: Arc<Core>,
     memory: Arc<Memory>,
     board: Board,
@@ -85,12 +103,26 @@ impl Worker {
         let file = birth.descriptors.into_iter().next().ok_or("it was handed no memory")?;
         let memory = Memory::attach(file, me).map_err(|e| e.to_string())?;
         let core = runtime::adopt(memory.clone(), assignment.memory.clone()).clone();
-        let text = |e: &dyn std::fmt::Display| e.to_string();
+        Worker::open(core, memory, assignment, None).map_err(|error| error.to_string())
+    }
+
+    fn on_rank(assignment: Assignment, duty: Arc<Duty>) -> Result<Worker, Error> {
+        let core = runtime::current()?;
+        let memory = core.memory().clone();
+        Worker::open(core, memory, assignment, Some(duty))
+    }
+
+    fn open(
+        core: Arc<Core>,
+        memory: Arc<Memory>,
+        assignment: Assignment,
+        duty: Option<Arc<Duty>>,
+    ) -> Result<Worker, Error> {
         Ok(Worker {
-            board: Board::open(&memory, assignment.board, assignment.workers, assignment.flights)
-                .map_err(|e| text(&e))?,
-            tasks: Channel::open(&memory, assignment.tasks).map_err(|e| text(&e))?,
-            results: Channel::open(&memory, assignment.results).map_err(|e| text(&e))?,
+            duty,
+            board: Board::open(&memory, assignment.board, assignment.workers, assignment.flights)?,
+            tasks: Channel::open(&memory, assignment.tasks)?,
+            results: Channel::open(&memory, assignment.results)?,
             core,
             memory,
             assignment,
@@ -135,7 +167,7 @@ impl Worker {
     /// Waits for a task and notes on the board that it is ours, while its message is still claimed: whoever
     /// dies here either has not taken it, and it is ready again for others, or has its name on the board.
     fn take(&self, patience: &mut Patience) -> Result<Taken, ChannelError> {
-        let stop = || self.board.is_stopping();
+        let stop = || self.board.is_stopping() || self.duty.as_ref().is_some_and(|duty| duty.is_over());
         if stop() {
             return Err(ChannelError::Interrupted);
         }
@@ -258,6 +290,13 @@ impl Worker {
             .or_else(|_| self.send(ticket, Status::NO_ROOM, short, &[]));
         if let Err(error) = told {
             tracing::error!(%error, "a worker cannot answer");
+        }
+    }
+
+    /// Says that this rank works no more. There is room for that.
+    fn leave(&self, place: usize) {
+        if let Err(error) = self.send(Ticket::NONE, Status::LEFT, &(place as u64).to_le_bytes(), &[]) {
+            tracing::debug!(%error, "a pool does not hear that a rank has left it");
         }
     }
 

@@ -9,6 +9,7 @@ use crate::channel::{Chain, Channel};
 use crate::codec::{Codec, Postcard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::names;
+use crate::policy::Policy;
 use crate::runtime;
 use crate::runtime::{Core, NodeId};
 use crate::services::NewQueue;
@@ -35,6 +36,7 @@ pub struct QueueBuilder<T, C = Postcard> {
     memory_limit: Option<u64>,
     name: Option<String>,
     node: Option<NodeId>,
+    policy: Policy,
     joinable: bool,
     types: PhantomData<fn(T, C) -> T>,
 }
@@ -47,6 +49,7 @@ impl<T, C: Codec<T>> QueueBuilder<T, C> {
             memory_limit: None,
             name: None,
             node: None,
+            policy: Policy::new(),
             joinable: false,
             types: PhantomData,
         }
@@ -78,9 +81,24 @@ impl<T, C: Codec<T>> QueueBuilder<T, C> {
         self
     }
 
-    /// The node whose memory it shall be in. Default: this process's.
+    /// The node whose memory it shall be in, whatever a policy says. Default: this process's.
     pub fn node(mut self, node: NodeId) -> Self {
         self.node = Some(node);
+        self
+    }
+
+    /// Where it shall be: the first node on which the policy, completed by that of the [scope](Policy::scope), places something.
+    /// Without a node or a host in it, that is this process's. Its cpus and GPUs do not matter here.
+    ///
+    /// ```
+    /// let dragon = dragon::init()?;
+    /// let policy = dragon::Policy::new().node(dragon.node());
+    /// let queue = dragon::Queue::<u64>::builder().capacity(8).policy(policy).build()?;
+    /// assert_eq!(queue.node(), dragon.node());
+    /// # Ok::<(), dragon::Error>(())
+    /// ```
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
         self
     }
 
@@ -94,7 +112,7 @@ impl<T, C: Codec<T>> QueueBuilder<T, C> {
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a capacity of 0 or above 16 million, slots above 1 MiB, a memory
-    /// limit without need or below 64 KiB, a name of no or too many bytes, a node that is not there;
+    /// limit without need or below 64 KiB, a name of no or too many bytes, a node or host that is not there;
     /// [`Exists`](ErrorKind::Exists) if the name is taken; [`NotInitialized`](ErrorKind::NotInitialized),
     /// [`OutOfMemory`](ErrorKind::OutOfMemory), [`ResourceLimit`](ErrorKind::ResourceLimit) for the 32,769th object.
     pub fn build(self) -> Result<Queue<T, C>> {
@@ -109,7 +127,11 @@ impl<T, C: Codec<T>> QueueBuilder<T, C> {
             return refused("a `memory_limit` below 64 KiB leaves no room for a message".into());
         }
         let core = runtime::current()?;
-        if let Some(node) = self.node.filter(|node| node.number() != core.place().node()) {
+        let node = match self.node {
+            Some(node) => node,
+            None => core.home(&self.policy)?,
+        };
+        if node.number() != core.place().node() {
             let body = self.make_far(&core, node)?;
             return Ok(Queue { body, core, types: PhantomData });
         }

@@ -5,17 +5,19 @@ use std::thread;
 
 use once_cell::sync::OnceCell;
 
+use super::duty::Duty;
 use super::events::{Event, Events, Subscribers};
 use super::lingering::Lingering;
 use super::place::Place;
 use super::start;
 use super::stats::Stats;
+use super::system::Machines;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{NodeNumber, ObjectId};
 use crate::mesh::{Hub, Member, Mesh, MeshError};
 use crate::mm::{Kind, Memory, MemoryConfig, View};
 use crate::prim::{AtomicU8, Ordering};
-use crate::services::{self, Agent, Born, Ended, FarError, FarObject, Host, Names, Order, ServiceError, Travels};
+use crate::services::{self, Agent, Born, Ended, FarDict, FarError, FarObject, Host, Names, Order, ServiceError, Travels};
 use crate::sys;
 use crate::time::now;
 
@@ -35,6 +37,8 @@ pub(crate) struct Core {
     subscribers: Subscribers,
     lingering: Lingering,
     travels: Travels,
+    /// What the nodes have, since somebody asked.
+    pub(super) machines: Machines,
 }
 
 /// The hub of this node, if it is in this process, and the threads that work for it.
@@ -119,6 +123,7 @@ impl Core {
             subscribers: Subscribers::default(),
             lingering: Lingering::default(),
             travels: Travels::default(),
+            machines: Machines::default(),
         }
     }
 
@@ -209,6 +214,18 @@ impl Core {
         Ok(FarObject::open(mesh, &self.memory, &self.travels, (home, id, kind))?)
     }
 
+    /// Has a node make or open a part of a dictionary: see [`FarDict::open`].
+    pub(crate) fn open_far_dict(
+        &self,
+        home: NodeNumber,
+        entry: Vec<u8>,
+        argument: Vec<u8>,
+    ) -> Result<(Option<FarDict>, Vec<u8>)> {
+        let none = || Error::new(ErrorKind::NotFound, format!("there is no node {home} in this job"));
+        let mesh = self.mesh()?.ok_or_else(none)?;
+        Ok(FarDict::open(mesh, &self.memory, &self.travels, home, entry, argument)?)
+    }
+
     /// Keeps an object whose handle is on its way to another node, until that has surely said that it holds it.
     pub(crate) fn linger(&self, (home, id): (NodeNumber, ObjectId), what: impl Send + 'static) {
         self.lingering.keep((home, id), now(), Box::new(what));
@@ -249,7 +266,12 @@ impl Core {
             return Ok(());
         }
         let Some(mesh) = self.mesh()? else { return Ok(()) };
-        let lost = services::finish(mesh, self.place.rank).map_err(|error| self.unfinished(error))?;
+        let finish = |duty| services::finish(mesh, self.place.rank, duty);
+        // Who holds the last of a core that is being dropped has no runtime to give to a task.
+        let is_held = world().upgrade().is_some_and(|core| std::ptr::eq(&*core, self));
+        let met = if is_held { Duty::during(&self.memory, finish) } else { Some(finish(None)) };
+        let panicked = || Error::new(ErrorKind::Io, "the thread that meets the other ranks panicked");
+        let lost = met.ok_or_else(panicked)?.map_err(|error| self.unfinished(error))?;
         if let Some(chartered) = &self.place.charter {
             chartered.leave(self.place.rank);
         }

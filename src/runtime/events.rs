@@ -33,8 +33,10 @@ pub enum Event {
     },
     /// A worker process ended that should not have.
     WorkerLost {
-        /// Its process id.
+        /// Its process id there.
         pid: u32,
+        /// Where it was.
+        node: NodeId,
         /// How it ended, in words.
         how: String,
         /// The function it was running, if any.

@@ -5,43 +5,28 @@
 
 mod config;
 mod core;
+mod duty;
 mod events;
 mod lingering;
 mod place;
 mod start;
 mod stats;
+mod system;
 
 pub use config::Builder;
 pub use events::{Event, Events};
 pub use stats::{MemoryStats, ObjectKind, ObjectStats, ProcessPhase, ProcessStats, Stats};
+pub use system::System;
+
+pub use crate::id::NodeId;
 
 pub(crate) use self::core::{Core, adopt, current, host_name};
+pub(crate) use self::duty::{Duty, order_to_rank};
+pub(crate) use self::place::Place;
 
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::id::NodeNumber;
-
-/// Which node of the job: a group of processes that share memory. Counted from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NodeId(u32);
-
-impl NodeId {
-    pub(crate) fn new(number: NodeNumber) -> NodeId {
-        NodeId(number)
-    }
-
-    /// Its number among the nodes of the job.
-    pub fn number(self) -> u32 {
-        self.0
-    }
-}
-
-impl std::fmt::Display for NodeId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "node {}", self.0)
-    }
-}
 
 /// A hold on this process's runtime.
 ///
@@ -135,6 +120,12 @@ impl Runtime {
         (0..self.core.place().nodes()).map(NodeId).collect()
     }
 
+    /// All nodes of the job with their cpus, memory and GPUs. The first call of a process asks them, which takes a round
+    /// trip, and what their GPUs' libraries take to start.
+    pub fn system(&self) -> System {
+        self.core.system()
+    }
+
     /// The rank that leads the job.
     pub fn leader(&self) -> usize {
         0
@@ -189,6 +180,8 @@ impl Runtime {
     /// and reaps the workers that are left and takes back what they held. Pools made with it answer
     /// [`NotInitialized`](crate::ErrorKind::NotInitialized) from then on; in a job of one rank a later [`init`] starts anew.
     ///
+    /// Until then this rank is a worker of pools that are built [`on_ranks`](crate::PoolBuilder::on_ranks).
+    ///
     /// Dropping the last hold does the same and logs what this returns. A rank that ends in any other way is not waited for,
     /// nor does one wait that drops its hold because it panics.
     ///
@@ -196,6 +189,18 @@ impl Runtime {
     /// [`NodeLost`](crate::ErrorKind::NodeLost) if ranks ended before, in another way; the text names them.
     pub fn finalize(self) -> Result<()> {
         self.core.shut_down()
+    }
+}
+
+impl Drop for Runtime {
+    /// The last hold of all waits while it is still one, so that tasks that come to this rank meanwhile find a runtime.
+    fn drop(&mut self) {
+        if self.size() > 1
+            && Arc::strong_count(&self.core) == 1
+            && let Err(error) = self.core.shut_down()
+        {
+            tracing::error!(%error, "the runtime ends");
+        }
     }
 }
 

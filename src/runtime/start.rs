@@ -25,7 +25,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{JobId, ProcId};
 use crate::mesh::{Hub, Lanes, Member, Mesh};
 use crate::mm::{MemError, Memory, MemoryConfig};
-use crate::services::{Agent, Host, Loss, Seat, Watched};
+use crate::services::{AfterRepair, Agent, Host, Loss, Seat, Watched};
 use crate::sys;
 use crate::task;
 use crate::transport::{Engine, Identity, Secret, Settings, Tcp, TransportError, Tuning};
@@ -182,7 +182,11 @@ fn finish_head(
     let relay = thread::Builder::new().name("dragon-relay".into()).spawn(move || relayed.relay());
     let relay = relay.map_err(|error| Error::with_source(ErrorKind::ResourceLimit, "no thread for calls", error))?;
     let told = host.clone();
-    let watched = watch(&core, world, share, move |rank, how| told.rank_is_gone(rank, how));
+    let watched = watch(&core, world, share, move |rank, how| {
+        told.rank_is_gone(rank, how);
+        let (told, how) = (told.clone(), how.to_string());
+        Box::new(move || told.rank_is_buried(rank, &how))
+    });
     let ends = tell_of_ends(core.mesh()?, core.place().nodes());
     let agent = Arc::new(Agent::start(memory, watched, ends)?);
     host.let_in(&agent, config);
@@ -207,6 +211,7 @@ fn finish_member(
         if rank == head {
             member.hub_is_gone();
         }
+        Box::new(|| ())
     });
     let agent = Agent::start(memory, watched, tell_of_ends(core.mesh()?, core.place().nodes()))?;
     core.tie(Ties { agent: Arc::new(agent), hub: None });
@@ -219,7 +224,7 @@ fn watch(
     core: &Arc<Core>,
     world: &World,
     share: NodeShare,
-    gone: impl Fn(u32, &str) + Clone + Send + 'static,
+    gone: impl Fn(u32, &str) -> AfterRepair + Clone + Send + 'static,
 ) -> Vec<Watched> {
     let mut ends: Vec<(u32, OwnedFd)> = match share {
         NodeShare::Head { members } => members.into_iter().map(|member| (member.rank, member.control)).collect(),
@@ -242,16 +247,17 @@ fn watch(
     let watched = ends.into_iter().filter_map(|(rank, end)| {
         let (process, gone, core) = (place(rank)?, gone.clone(), Arc::downgrade(core));
         let (chartered, node) = (chartered.clone(), chartered.charter.node);
-        let ended = move || {
+        let ended = move || -> AfterRepair {
             if chartered.has_left(rank) {
-                return;
+                return Box::new(|| ());
             }
             let how = "has ended without finishing".to_string();
-            gone(rank, &how);
+            let repaired = gone(rank, &how);
             // The head tells its own process when it tells the leader.
             if let Some(core) = core.upgrade().filter(|core| !core.is_head()) {
                 core.tell(Event::RankLost { rank: rank as usize, node: super::NodeId(node), how });
             }
+            repaired
         };
         Some(Watched { process, end, ended: Box::new(ended) })
     });

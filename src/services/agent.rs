@@ -1,10 +1,11 @@
 //! The agent: the one thread of a process that starts its children and sees them end.
 //!
-//! It sleeps in `poll` on a bell and on one pidfd per child, so an idle agent costs nothing. A turn is
-//! bounded: answer the bell, carry out what was ordered, look at those that ended. Repair of shared
-//! memory comes before anybody is told of an end, so who hears of it finds everything usable.
+//! It sleeps on a set of descriptors: a bell and one pidfd per child, so an idle agent costs nothing, and a turn costs
+//! what happened and not what lives. A turn is bounded: answer the bell, carry out what was ordered, look at those that
+//! ended. Repair of shared memory comes before anybody is told of an end, so who hears of it finds everything usable.
 
 use std::{
+    collections::HashMap,
     io,
     os::fd::{AsFd, OwnedFd},
     process::ExitStatus,
@@ -21,6 +22,7 @@ use crate::channel::Repairs;
 use crate::id::ProcId;
 use crate::mm::Memory;
 use crate::sys;
+use crate::sys::epoll::{Epoll, Interest, Ready};
 use crate::sys::poll::Bell;
 use crate::task::birth;
 
@@ -28,6 +30,10 @@ use crate::task::birth;
 pub(crate) struct ChildEnd {
     /// Which child it was.
     pub(crate) serial: u64,
+    /// What its order was told under.
+    pub(crate) key: u64,
+    /// The process id that it had.
+    pub(crate) pid: u32,
     /// How it ended; an error if somebody else reaped it, so that nobody can know.
     pub(crate) status: io::Result<ExitStatus>,
     /// Why it would not begin, if it said so.
@@ -42,12 +48,18 @@ pub(crate) struct Watched {
     pub(crate) process: ProcId,
     /// Becomes readable when it ends.
     pub(crate) end: OwnedFd,
-    /// Called before what it held is repaired.
-    pub(crate) ended: Box<dyn FnOnce() + Send>,
+    /// Called before what it held is repaired. What it returns is called afterwards.
+    pub(crate) ended: Box<dyn FnOnce() -> AfterRepair + Send>,
 }
+
+/// What is left to say when a death has been repaired.
+pub(crate) type AfterRepair = Box<dyn FnOnce() + Send>;
 
 /// Hears of processes of this node that have ended, before what they held is repaired. Must not wait.
 pub(crate) type Ended = Box<dyn Fn(ProcId, u32) + Send>;
+
+/// What nothing survives.
+const KILL: i32 = 9;
 
 enum Command {
     Start { orders: Vec<Order>, reply: Sender<Result<Vec<Born>, ServiceError>> },
@@ -66,8 +78,13 @@ impl Agent {
     pub(crate) fn start(memory: Arc<Memory>, watched: Vec<Watched>, tell: Ended) -> Result<Agent, ServiceError> {
         let bell = Arc::new(Bell::new().map_err(|e| ServiceError::spawn("the agent's bell (eventfd)", e))?);
         let (commands, orders) = unbounded();
-        let (living, orphans) = (Vec::new(), Vec::new());
-        let shell = Shell { memory, commands: orders, bell: bell.clone(), watched, living, started: 0, orphans, tell };
+        let set = Epoll::new().map_err(|e| ServiceError::spawn("the agent's set of descriptors (epoll)", e))?;
+        set.add(&*bell, BELL, Interest::READ).map_err(|e| ServiceError::spawn("the agent's bell", e))?;
+        let (beings, keys, started) = (HashMap::new(), BELL, 0);
+        let mut shell = Shell { memory, commands: orders, bell: bell.clone(), set, beings, keys, started, tell };
+        for one in watched {
+            shell.keep(Being::Watched(one)).map_err(|e| ServiceError::spawn("watching a rank", e))?;
+        }
         let thread = thread::Builder::new()
             .name("dragon-agent".into())
             .spawn(move || shell.run())
@@ -103,29 +120,53 @@ impl Drop for Agent {
     }
 }
 
+/// The bell's number in the set.
+const BELL: u64 = 0;
+
+/// Whose end is waited for.
+enum Being {
+    Child(Living),
+    /// A process of this node that is not a child.
+    Watched(Watched),
+    /// A child of one that has died.
+    Orphan(Orphan, OwnedFd),
+}
+
+impl Being {
+    fn end(&self) -> &OwnedFd {
+        match self {
+            Being::Child(child) => &child.born.pidfd,
+            Being::Watched(watched) => &watched.end,
+            Being::Orphan(_, pidfd) => pidfd,
+        }
+    }
+}
+
 /// What the thread owns.
 struct Shell {
     memory: Arc<Memory>,
     commands: Receiver<Command>,
     bell: Arc<Bell>,
-    watched: Vec<Watched>,
-    living: Vec<Living>,
+    set: Epoll,
+    /// By their numbers in the set.
+    beings: HashMap<u64, Being>,
+    /// The last of those numbers.
+    keys: u64,
     /// Children ever started.
     started: u64,
-    orphans: Vec<(Orphan, OwnedFd)>,
     tell: Ended,
 }
 
 impl Shell {
     fn run(mut self) {
+        let mut ready = Vec::new();
         loop {
-            let ready = match self.sleep() {
-                Ok(ready) => ready,
-                Err(error) => {
-                    tracing::error!(%error, "the agent cannot watch its children any more and stops");
-                    return self.kill_all();
-                }
-            };
+            self.set.sleep(None);
+            ready.clear();
+            if let Err(error) = self.set.look(&mut ready) {
+                tracing::error!(%error, "the agent cannot watch its children any more and stops");
+                return self.kill_all();
+            }
             self.bell.answer();
             while let Ok(command) = self.commands.try_recv() {
                 match command {
@@ -138,104 +179,142 @@ impl Shell {
         }
     }
 
-    /// Sleeps until something happens. The answer holds the bell, then who is watched, the children, the orphans.
-    fn sleep(&self) -> io::Result<Vec<bool>> {
-        let bell = std::iter::once(self.bell.as_fd());
-        let watched = self.watched.iter().map(|watched| watched.end.as_fd());
-        let living = self.living.iter().map(|child| child.born.pidfd.as_fd());
-        let orphans = self.orphans.iter().map(|(_, pidfd)| pidfd.as_fd());
-        sys::poll::readable(&bell.chain(watched).chain(living).chain(orphans).collect::<Vec<_>>())
+    /// From now on its end is noticed.
+    fn keep(&mut self, being: Being) -> io::Result<u64> {
+        self.keys += 1;
+        self.set.add(being.end(), self.keys, Interest::READ)?;
+        self.beings.insert(self.keys, being);
+        Ok(self.keys)
+    }
+
+    /// Takes it out. Its descriptor may live on elsewhere, so it leaves the set by name.
+    fn let_go(&mut self, key: u64) -> Option<Being> {
+        let being = self.beings.remove(&key)?;
+        // Fails only for what is not in the set, which is what is wanted.
+        let _ = self.set.remove(being.end());
+        Some(being)
     }
 
     fn start(&mut self, orders: Vec<Order>) -> Result<Vec<Born>, ServiceError> {
-        let before = self.living.len();
+        let (mut born, mut keys) = (Vec::with_capacity(orders.len()), Vec::with_capacity(orders.len()));
         for order in orders {
-            self.started += 1;
-            match spawn(&self.memory, self.started, order) {
-                Ok(child) => self.living.push(child),
+            match self.start_one(order) {
+                Ok((one, key)) => {
+                    born.push(one);
+                    keys.push(key);
+                }
                 Err(error) => {
-                    for child in self.living.split_off(before) {
-                        self.end_silently(child);
-                    }
+                    keys.into_iter().for_each(|key| self.end_silently(key));
                     return Err(error);
                 }
             }
         }
-        Ok(self.living[before..].iter().map(|child| child.born.clone()).collect())
+        Ok(born)
     }
 
-    /// Looks at those whose descriptor was readable. Children started in this turn come behind them in
-    /// the list and have no entry in `ready`.
-    fn look_at(&mut self, ready: &[bool]) {
-        let (watched, rest) = ready[1..].split_at(self.watched.len());
-        let (children, orphans) = rest.split_at(rest.len() - self.orphans.len());
-        let ended = |flags: &[bool]| (0..flags.len()).rev().filter(|&at| flags[at]).collect::<Vec<_>>();
-        for at in ended(orphans) {
-            let (orphan, _) = self.orphans.swap_remove(at);
-            self.bury(orphan.process);
+    fn start_one(&mut self, order: Order) -> Result<(Born, u64), ServiceError> {
+        self.started += 1;
+        let child = spawn(&self.memory, self.started, order)?;
+        let born = child.born.clone();
+        match self.keep(Being::Child(child)) {
+            Ok(key) => Ok((born, key)),
+            Err(error) => {
+                // Not in the set, so nobody else looks at it: it is dropped with its socket, killed, reaped, repaired.
+                let _ = born.kill();
+                let _ = sys::process::wait(born.pidfd.as_fd());
+                self.bury(born.process);
+                Err(ServiceError::spawn("watching it", error))
+            }
         }
-        for at in ended(watched) {
-            let Watched { process, ended, .. } = self.watched.swap_remove(at);
-            ended();
-            self.bury(process);
-        }
-        for at in ended(children) {
-            let child = self.living.remove(at);
-            self.report(child);
+    }
+
+    /// Looks at those whose descriptor was readable.
+    fn look_at(&mut self, ready: &[Ready]) {
+        for Ready { key, .. } in ready.iter().filter(|ready| ready.key != BELL) {
+            match self.let_go(*key) {
+                Some(Being::Child(child)) => self.report(child),
+                Some(Being::Watched(Watched { process, ended, .. })) => {
+                    let repaired = ended();
+                    self.bury(process);
+                    repaired();
+                }
+                Some(Being::Orphan(orphan, _)) => drop(self.bury(orphan.process)),
+                None => {}
+            }
         }
     }
 
     /// Reaps a child that has ended, repairs what it held, and says so.
-    fn report(&mut self, mut child: Living) {
-        let status = child.handle.wait();
+    fn report(&mut self, child: Living) {
+        let status = child.wait();
         let repairs = self.bury(child.born.process);
-        let refusal = birth::refusal(&child.control);
+        let refusal = child.control.as_ref().and_then(birth::refusal);
         // Who does not listen any more does not need to know.
-        let _ = child.ended.send(ChildEnd { serial: child.born.serial, status, refusal, repairs });
+        let Born { serial, pid, .. } = child.born;
+        let _ = child.ended.send(ChildEnd { serial, key: child.key, pid, status, refusal, repairs });
     }
 
     /// Repairs what a dead process held and adopts its children.
     fn bury(&mut self, dead: ProcId) -> Repairs {
+        if dead == ProcId::NONE {
+            return Repairs::default();
+        }
         for orphan in orphans_of(&self.memory, dead) {
             // A rank that the dead had let in looks after itself, and is watched anyway.
-            let is_rank = self.watched.iter().any(|watched| watched.process == orphan.process);
-            if is_rank || orphan.process == self.memory.me() {
+            let mut watched = self.beings.values().filter_map(|being| match being {
+                Being::Watched(watched) => Some(watched.process),
+                _ => None,
+            });
+            if watched.any(|rank| rank == orphan.process) || orphan.process == self.memory.me() {
                 continue;
             }
-            match orphan.watch() {
-                Some(pidfd) => self.orphans.push((orphan, pidfd)),
-                None => drop(self.bury(orphan.process)),
+            let process = orphan.process;
+            let kept = orphan.watch().map(|pidfd| self.keep(Being::Orphan(orphan, pidfd)));
+            if !matches!(kept, Some(Ok(_))) {
+                self.bury(process);
             }
         }
         recover(&self.memory, dead, &*self.tell)
     }
 
-    fn end_silently(&mut self, mut child: Living) {
+    fn end_silently(&mut self, key: u64) {
+        let Some(Being::Child(child)) = self.let_go(key) else { return };
         // Both fail only for a child that has ended, which is what is wanted.
-        let _ = child.handle.kill();
-        let _ = child.handle.wait();
+        let _ = child.born.signal(KILL);
+        let _ = child.wait();
         self.bury(child.born.process);
     }
 
     fn kill_all(mut self) {
-        for child in &mut self.living {
-            let _ = child.handle.kill(); // as in `end_silently`
+        let mut children: Vec<u64> = Vec::new();
+        for (key, being) in &self.beings {
+            if let Being::Child(child) = being {
+                let _ = child.born.signal(KILL); // as in `end_silently`
+                children.push(*key);
+            }
         }
-        for child in std::mem::take(&mut self.living) {
-            self.report(child);
+        for key in children {
+            if let Some(Being::Child(child)) = self.let_go(key) {
+                self.report(child);
+            }
         }
         self.wait_for_orphans();
     }
 
     /// Orphans end by themselves at once, since their control socket did; the memory must not go before.
     fn wait_for_orphans(&mut self) {
-        while !self.orphans.is_empty() {
-            let pidfds: Vec<_> = self.orphans.iter().map(|(_, pidfd)| pidfd.as_fd()).collect();
-            let Ok(ready) = sys::poll::readable(&pidfds) else { return };
-            for at in (0..ready.len()).rev().filter(|&at| ready[at]) {
-                let (orphan, _) = self.orphans.swap_remove(at);
-                self.bury(orphan.process);
+        let is_orphan = |being: &Being| matches!(being, Being::Orphan(..));
+        let others: Vec<u64> = self.beings.iter().filter(|(_, being)| !is_orphan(being)).map(|(key, _)| *key).collect();
+        others.into_iter().for_each(|key| drop(self.let_go(key)));
+        self.bell.answer();
+        while !self.beings.is_empty() {
+            let mut ready = Vec::new();
+            self.set.sleep(None);
+            if self.set.look(&mut ready).is_err() {
+                return;
             }
+            self.bell.answer();
+            self.look_at(&ready);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What can go wrong when a child is started.
 
 use std::io;
+use std::path::{Path, PathBuf};
 
 use crate::mm::MemError;
 use crate::sys::process;
@@ -36,6 +37,22 @@ pub(crate) enum ServiceError {
         /// The kernel's word.
         source: io::Error,
     },
+    /// A program could not be started.
+    #[error("cannot start {}: {step}: {source}", file.display())]
+    Program {
+        /// Its file.
+        file: PathBuf,
+        /// The step.
+        step: &'static str,
+        /// The kernel's word.
+        source: io::Error,
+    },
+    /// What the kernel takes for the end of a string stands in one.
+    #[error("an argument, a variable or a path of a process holds a zero byte: {text:?}")]
+    ZeroByte {
+        /// The text.
+        text: String,
+    },
     /// The node's memory has no place for another process.
     #[error(transparent)]
     Memory(#[from] MemError),
@@ -45,6 +62,12 @@ pub(crate) enum ServiceError {
     /// What the child is to be told cannot be written.
     #[error(transparent)]
     Wire(#[from] WireError),
+    /// Ranks of an MPI program cannot be served.
+    #[error("cannot serve MPI ranks: {why}")]
+    Mpi {
+        /// What the matter is.
+        why: String,
+    },
     /// The agent of this process has been stopped.
     #[error("the runtime of this process has been finalized: no child can be started any more")]
     Stopped,
@@ -61,5 +84,13 @@ impl ServiceError {
             return ServiceError::Processes { source };
         }
         ServiceError::Spawn { what, source }
+    }
+
+    /// The same for a program.
+    pub(crate) fn of_program(file: &Path, step: &'static str, source: io::Error) -> ServiceError {
+        match ServiceError::spawn(step, source) {
+            ServiceError::Spawn { what, source } => ServiceError::Program { file: file.into(), step: what, source },
+            limit => limit,
+        }
     }
 }

@@ -8,15 +8,18 @@ mod error;
 mod far;
 mod gate;
 mod host;
+mod mpi;
 mod recover;
 mod spawn;
 mod threads;
 
-pub(crate) use agent::{Agent, ChildEnd, Ended, Watched};
+pub(crate) use agent::{AfterRepair, Agent, ChildEnd, Ended, Watched};
 pub(crate) use error::ServiceError;
 pub(crate) use far::{
-    FarError, FarObject, FarQueue, FarSession, Names, NewQueue, SPELL, SyncOp, Travels, Watch, WatchedQueue, Why,
-    tell_end,
+    FarDict, FarError, FarObject, FarQueue, FarSession, Names, NewQueue, OWN_HEAD_MOST, OWN_WORDS, SPELL, SyncOp,
+    Travels, Watch, WatchedQueue, Why, deadline_of, lost_to, patience_of, tell_end, well_or_own,
 };
-pub(crate) use host::{Guest, Host, Loss, Seat, Venue, finish};
-pub(crate) use spawn::{Born, Order, read_argument};
+pub(crate) use host::{DictCall, DictHome, Guest, Host, Loss, Reservist, Seat, Venue, describe, finish, seat_dict};
+pub(crate) use mpi::{Alone, Billet, Mpi, Plan as MpiPlan, Served};
+pub(crate) use spawn::{Born, Order, Setting, Work, read_argument};
+pub(crate) use threads::Threads;

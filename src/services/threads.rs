@@ -14,7 +14,7 @@ const MOST: usize = 512;
 type Work = Box<dyn FnOnce() + Send>;
 
 /// Runs what may wait.
-pub(super) struct Threads {
+pub(crate) struct Threads {
     work: Sender<Work>,
     todo: Receiver<Work>,
     count: Arc<Mutex<Count>>,
@@ -34,7 +34,7 @@ impl Threads {
     }
 
     /// Runs it soon, on a thread of its own if none is free. Never waits.
-    pub(super) fn run(&self, work: impl FnOnce() + Send + 'static) {
+    pub(crate) fn run(&self, work: impl FnOnce() + Send + 'static) {
         let mut count = lock(&self.count);
         count.free -= 1;
         let more = count.free < 0 && count.threads < MOST;

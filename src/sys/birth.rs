@@ -28,6 +28,13 @@ pub(crate) fn stdin_is_control() -> bool {
         && sockopt::socket_type(&stdin).is_ok_and(|kind| kind == SocketType::SEQPACKET)
 }
 
+/// Whether standard input is a local socket without records.
+pub(crate) fn stdin_is_local_stream() -> bool {
+    let stdin = io::stdin();
+    sockopt::socket_domain(&stdin).is_ok_and(|domain| domain == AddressFamily::UNIX)
+        && sockopt::socket_type(&stdin).is_ok_and(|kind| kind == SocketType::STREAM)
+}
+
 /// Moves what is on standard input to a descriptor of its own that no child inherits, and puts
 /// `/dev/null` in its place.
 pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
@@ -38,6 +45,15 @@ pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
     match unsafe { libc::dup2(null.as_raw_fd(), stdin.as_fd().as_raw_fd()) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(taken),
+    }
+}
+
+/// Puts a descriptor in the place of standard input.
+pub(crate) fn set_stdin(descriptor: &OwnedFd) -> io::Result<()> {
+    // SAFETY: both are descriptors; that 0 is no longer what it was is the purpose.
+    match unsafe { libc::dup2(descriptor.as_raw_fd(), io::stdin().as_fd().as_raw_fd()) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
     }
 }
 

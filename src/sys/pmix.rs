@@ -17,48 +17,49 @@ use std::{
 
 use libloading::Library;
 
-const NAMESPACE: usize = 256;
-const ALL_RANKS: u32 = u32::MAX - 1;
+pub(super) const NAMESPACE: usize = 256;
+pub(super) const ALL_RANKS: u32 = u32::MAX - 1;
 const GLOBAL: u8 = 3;
-const SUCCESS: c_int = 0;
+pub(super) const SUCCESS: c_int = 0;
 
-const BOOL: u16 = 1;
-const UINT32: u16 = 14;
+pub(super) const BOOL: u16 = 1;
+pub(super) const UINT32: u16 = 14;
 const BYTE_OBJECT: u16 = 27;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Proc {
-    namespace: [c_char; NAMESPACE],
-    rank: u32,
+pub(super) struct Proc {
+    pub(super) namespace: [c_char; NAMESPACE],
+    pub(super) rank: u32,
 }
 
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct ByteObject {
+pub(super) struct ByteObject {
     bytes: *mut c_char,
     size: usize,
 }
 
 #[repr(C)]
-union Data {
+pub(super) union Data {
     flag: bool,
     number: u32,
     object: ByteObject,
-    room: [u64; 3],
+    pub(super) pointer: *mut c_void,
+    pub(super) room: [u64; 3],
 }
 
 #[repr(C)]
-struct Value {
-    kind: u16,
-    data: Data,
+pub(super) struct Value {
+    pub(super) kind: u16,
+    pub(super) data: Data,
 }
 
 #[repr(C)]
-struct Info {
-    key: [c_char; 512],
-    flags: u32,
-    value: Value,
+pub(super) struct Info {
+    pub(super) key: [c_char; 512],
+    pub(super) flags: u32,
+    pub(super) value: Value,
 }
 
 const _: () = assert!(size_of::<Proc>() == 260 && size_of::<Value>() == 32 && size_of::<Info>() == 552);
@@ -69,7 +70,7 @@ type Put = unsafe extern "C" fn(u8, *const c_char, *mut Value) -> c_int;
 type Commit = unsafe extern "C" fn() -> c_int;
 type Fence = unsafe extern "C" fn(*const Proc, usize, *const Info, usize) -> c_int;
 type Get = unsafe extern "C" fn(*const Proc, *const c_char, *const Info, usize, *mut *mut Value) -> c_int;
-type ErrorString = unsafe extern "C" fn(c_int) -> *const c_char;
+pub(super) type ErrorString = unsafe extern "C" fn(c_int) -> *const c_char;
 
 /// A connection to the PMIx server of this process's launcher.
 pub(crate) struct Client {
@@ -196,10 +197,10 @@ impl Client {
     }
 }
 
-fn nobody() -> Proc {
+pub(super) fn nobody() -> Proc {
     Proc { namespace: [0; NAMESPACE], rank: 0 }
 }
 
-fn write_name(room: &mut [c_char], name: &[u8]) {
+pub(super) fn write_name(room: &mut [c_char], name: &[u8]) {
     room.iter_mut().zip(name).for_each(|(at, byte)| *at = *byte as c_char);
 }

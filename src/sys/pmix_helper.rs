@@ -40,7 +40,7 @@ pub(crate) fn start() -> io::Result<(Child, OwnedFd)> {
 }
 
 /// Where libpmix may be: where the user says, where the launcher's own is (the version that fits for sure), anywhere.
-fn libraries() -> Vec<String> {
+pub(super) fn libraries() -> Vec<String> {
     let maps = fs::read_to_string(format!("/proc/{}/maps", process::parent())).unwrap_or_default();
     let paths = maps.lines().filter_map(|line| line.find('/').map(|at| &line[at..]));
     let of_launcher =

@@ -8,6 +8,7 @@ use std::{
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 
 /// Sleeps until at least one descriptor is readable or at its end; says which are.
+#[expect(dead_code, reason = "for processes on other nodes, which come next")]
 pub(crate) fn readable(descriptors: &[BorrowedFd<'_>]) -> io::Result<Vec<bool>> {
     let mut asked: Vec<_> = descriptors.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
     rustix::io::retry_on_intr(|| rustix::event::poll(&mut asked, None))?;

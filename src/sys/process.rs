@@ -1,6 +1,12 @@
 //! This process and others: ids, exits, limits.
 
-use std::{fs, io, os::fd::OwnedFd, path::PathBuf};
+use std::{
+    fs, io,
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+};
 
 use rustix::process::{Pid, PidfdFlags, Resource};
 
@@ -26,6 +32,59 @@ pub(crate) fn kill(pidfd: &OwnedFd) -> io::Result<()> {
         Err(rustix::io::Errno::SRCH) => Ok(()),
         other => Ok(other?),
     }
+}
+
+/// Reaps the child behind the descriptor, waiting until it has ended, and says how it ended.
+pub(crate) fn wait(pidfd: BorrowedFd<'_>) -> io::Result<ExitStatus> {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let ended = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED))?;
+    // Without NOHANG there is always an answer; the words are those of `wait`.
+    let raw = ended.map_or(0, |status| match status.terminating_signal() {
+        Some(signal) => signal | if status.dumped() { 0x80 } else { 0 },
+        None => status.exit_status().unwrap_or(0) << 8,
+    });
+    Ok(ExitStatus::from_raw(raw))
+}
+
+/// Sends a signal to the process behind the descriptor; one that has ended already is no error.
+pub(crate) fn signal(pidfd: &OwnedFd, signal: i32) -> io::Result<()> {
+    send(pidfd, signal, 0)
+}
+
+/// Sends a signal to all processes of the group that the process behind the descriptor leads or led; that there are none
+/// any more is no error.
+pub(crate) fn signal_group(pidfd: &OwnedFd, pid: u32, signal: i32) -> io::Result<()> {
+    /// The group of that very process, whoever has its number by now (Linux 6.9).
+    const PROCESS_GROUP: libc::c_uint = 1 << 2;
+    match send(pidfd, signal, PROCESS_GROUP) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+        sent => return sent,
+    }
+    let group = i32::try_from(pid).ok().filter(|pid| *pid > 1).ok_or(io::ErrorKind::InvalidInput)?;
+    // SAFETY: sends a signal.
+    match unsafe { libc::kill(-group, signal) } {
+        0 => Ok(()),
+        _ => no_such_process_is_well(io::Error::last_os_error()),
+    }
+}
+
+fn send(pidfd: &OwnedFd, signal: i32, flags: libc::c_uint) -> io::Result<()> {
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: sends a signal to the process that the descriptor is of.
+    match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, flags) } {
+        0 => Ok(()),
+        _ => no_such_process_is_well(io::Error::last_os_error()),
+    }
+}
+
+fn no_such_process_is_well(error: io::Error) -> io::Result<()> {
+    if error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) }
+}
+
+/// Whether this process may execute the file, or enter the directory.
+pub(crate) fn may_execute(path: &Path) -> io::Result<()> {
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    Ok(accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)?)
 }
 
 /// Ends this process at once, as `kill -9` would.
@@ -84,4 +143,10 @@ pub(crate) fn open_files(pid: u32) -> Vec<OpenFile> {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
     paths.filter_map(|path| fs::read_link(&path).ok().map(|name| OpenFile { path, name })).collect()
+}
+
+/// This process's standard output once more.
+pub(crate) fn stdout() -> io::Result<OwnedFd> {
+    use std::os::fd::AsFd;
+    io::stdout().as_fd().try_clone_to_owned()
 }

@@ -3,7 +3,6 @@
 use std::{
     fs, io,
     os::fd::{AsFd, OwnedFd},
-    path::{Path, PathBuf},
     ptr::NonNull,
 };
 
@@ -12,6 +11,8 @@ use rustix::{
     mm::Advice,
     process::Resource,
 };
+
+use super::cgroup;
 
 /// The size of the huge pages that a memory file may be made of.
 pub(crate) const HUGE_PAGE: u64 = 2 << 20;
@@ -119,20 +120,9 @@ fn meminfo(field: &str) -> Option<u64> {
 
 /// The smallest limit on the way from this process's control group to the root, of either version.
 fn control_group_limit() -> Option<u64> {
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    groups.lines().filter_map(limit_of_group).min()
-}
-
-/// One line of `/proc/self/cgroup` is `number:controllers:path`.
-fn limit_of_group(line: &str) -> Option<u64> {
-    let mut parts = line.splitn(3, ':').skip(1);
-    let (controllers, path) = (parts.next()?, parts.next()?);
-    let (root, file) = match controllers {
-        "" => ("/sys/fs/cgroup", "memory.max"),
-        _ if controllers.split(',').any(|name| name == "memory") => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
-        _ => return None,
-    };
-    let group = Path::new(root).join(path.trim_start_matches('/'));
-    let folders: Vec<PathBuf> = group.ancestors().take_while(|at| at.starts_with(root)).map(Into::into).collect();
-    folders.iter().filter_map(|at| fs::read_to_string(at.join(file)).ok()?.trim().parse().ok()).min()
+    let limits = cgroup::of_process("memory").into_iter().flat_map(|groups| {
+        let file = if groups.unified { "memory.max" } else { "memory.limit_in_bytes" };
+        groups.folders.into_iter().filter_map(move |at| fs::read_to_string(at.join(file)).ok()?.trim().parse().ok())
+    });
+    limits.min()
 }

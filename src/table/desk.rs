@@ -22,6 +22,8 @@ const PAGE: usize = 4;
 const PENDING: usize = 5;
 const PENDING_BYTES: usize = 6;
 const TALLIES: usize = 8;
+const SPARE: usize = 12;
+const SPARE_SIZE: usize = 13;
 
 /// What is being done to the page that a desk has named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +80,7 @@ impl<'t> Desk<'t> {
     }
 
     #[inline]
-    fn begin(&self, me: ProcId) -> bool {
+    pub(super) fn begin(&self, me: ProcId) -> bool {
         let word = self.words[WORD].load(Ordering::Relaxed); // the swap decides
         let ticket = desk::TICKET.put(desk::TICKET.get(word).wrapping_add(1));
         let busy = desk::PARITY.mask() & word | desk::BUSY.mask() | desk::OWNER.put(u64::from(me.0)) | ticket;
@@ -104,6 +106,7 @@ impl<'t> Desk<'t> {
         self.words[at].store(value, Ordering::Release); // pairs with `noted`
     }
 
+    #[inline]
     fn noted(&self, at: usize) -> u64 {
         self.words[at].load(Ordering::Acquire) // pairs with `note`
     }
@@ -142,6 +145,18 @@ impl<'t> Desk<'t> {
 
     pub(super) fn old_entry(&self) -> Name {
         Name(self.noted(OLD))
+    }
+
+    /// A block that this desk has kept for its next call, and its size in words; none, if that is 0.
+    #[inline]
+    pub(super) fn spare(&self) -> (Name, usize) {
+        (Name(self.noted(SPARE)), self.noted(SPARE_SIZE) as usize)
+    }
+
+    #[inline]
+    pub(super) fn note_spare(&self, name: Name, size: usize) {
+        self.note(SPARE, name.0);
+        self.note(SPARE_SIZE, size as u64);
     }
 
     /// What will change when the entry that is noted as old is out of the table, or if there is none, the new one is

@@ -10,12 +10,11 @@ use crate::mm::Given;
 use crate::prim::{AtomicU64, Ordering};
 
 /// Words before the key.
-pub(super) const HEAD_WORDS: usize = 4;
+pub(super) const HEAD_WORDS: usize = 3;
 /// Most words of an entry.
 pub(super) const LARGEST: usize = 1024;
 const FORM: usize = 1;
 const HASH: usize = 2;
-const OLDER: usize = 3;
 
 /// What an entry's block is just now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +38,7 @@ pub(super) struct Head(pub(super) u64);
 
 impl Head {
     /// A block that lies so many words behind the start of its page and was never used.
+    #[inline]
     pub(super) fn fresh(back: usize, generation: u64) -> Head {
         Head(head::BACK.put(back as u64) | head::GENERATION.put(generation))
     }
@@ -61,6 +61,7 @@ impl Head {
     }
 
     /// Free, and every name and slot of this life stale.
+    #[inline]
     pub(super) fn ended(self) -> Head {
         Head::fresh(self.back(), self.generation().wrapping_add(1))
     }
@@ -76,6 +77,7 @@ impl Head {
     }
 
     /// Words from the start of the page.
+    #[inline]
     pub(super) fn back(self) -> usize {
         head::BACK.get(self.0) as usize
     }
@@ -119,6 +121,11 @@ impl Name {
         name::GENERATION.get(self.0) == name::GENERATION.get(name::GENERATION.put(head.generation()))
     }
 
+    /// From such a word: a claim, which is not believed before the entry was looked at.
+    pub(crate) fn from_word(word: u64) -> Name {
+        Name(word)
+    }
+
     /// As one word, never zero.
     pub(crate) fn word(self) -> u64 {
         self.0
@@ -144,10 +151,10 @@ impl Slot {
         slot::SPOT.get(self.0)
     }
 
-    /// Whether it may be a key's with this tag.
-    #[inline]
-    pub(super) fn has_tag(self, tag: u64) -> bool {
-        self.0 != 0 && slot::TAG.get(self.0) == tag
+    /// What is compared first. That of an empty slot is 0, which is some key's too.
+    #[inline(always)]
+    pub(super) fn tag(self) -> u64 {
+        slot::TAG.get(self.0)
     }
 
     /// Whether it means the life that this head is of.
@@ -162,6 +169,7 @@ impl Slot {
 pub(super) struct Form(pub(super) u64);
 
 impl Form {
+    #[inline]
     pub(super) fn new(key: usize, value: usize) -> Form {
         Form(form::KEY.put(key as u64) | form::VALUE.put(value as u64))
     }
@@ -199,6 +207,7 @@ impl Form {
         form::CARGO.get(self.0) != 0
     }
 
+    #[inline]
     pub(super) fn with(self, nature: super::layout::Field, yes: bool) -> Form {
         Form(nature.set(self.0, u64::from(yes)))
     }
@@ -216,11 +225,19 @@ impl Form {
     }
 
     /// Words of the whole entry.
+    #[inline]
     pub(super) fn words(self) -> usize {
-        HEAD_WORDS + self.key_words() + self.value_words()
+        HEAD_WORDS + self.key_words() + self.value_words() + usize::from(self.is_chained())
+    }
+
+    /// There may be an older entry behind it.
+    #[inline]
+    fn is_chained(self) -> bool {
+        form::CHAINED.get(self.0) != 0
     }
 
     /// Bytes of the block of the value's own.
+    #[inline]
     pub(super) fn large_bytes(self) -> u64 {
         if self.is_large() { self.value() as u64 } else { 0 }
     }
@@ -277,6 +294,7 @@ impl<'t> Entry<'t> {
         Form(self.words[FORM].load(Ordering::Acquire))
     }
 
+    #[inline]
     pub(super) fn set_form(&self, form: Form) {
         self.words[FORM].store(form.0, Ordering::Release); // pairs with `form`
     }
@@ -293,6 +311,7 @@ impl<'t> Entry<'t> {
         self.words[HASH].load(Ordering::Acquire) as u32 // as in `form`
     }
 
+    #[inline]
     pub(super) fn set_hash(&self, hash: u64, version: u32) {
         let word = hash << 32 | u64::from(version);
         self.words[HASH].store(word, Ordering::Release); // pairs with `hash`
@@ -300,12 +319,15 @@ impl<'t> Entry<'t> {
 
     /// The entry of the same key at an earlier checkpoint.
     #[inline]
-    pub(super) fn older(&self) -> Name {
-        Name(self.words[OLDER].load(Ordering::Acquire)) // as in `form`
+    pub(super) fn older(&self, form: Form) -> Name {
+        let word = if form.is_chained() { self.body.get(form.words() - HEAD_WORDS - 1) } else { None };
+        word.map_or(Name::NONE, |word| Name(word.load(Ordering::Acquire))) // as in `form`
     }
 
-    pub(super) fn set_older(&self, older: Name) {
-        self.words[OLDER].store(older.0, Ordering::Release); // pairs with `older`
+    pub(super) fn set_older(&self, form: Form, older: Name) {
+        if let Some(word) = self.body.get(form.words() - HEAD_WORDS - 1).filter(|_| form.is_chained()) {
+            word.store(older.0, Ordering::Release); // pairs with `older`
+        }
     }
 
     /// The words behind the first `skipped` ones after the head.

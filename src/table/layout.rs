@@ -3,7 +3,7 @@
 //! ```text
 //! root, an object's block, in words
 //!    0  Label        what the table is for, a number of the floor above
-//!    1  Shards       2  PageWords     3  Limit, bytes of each shard      4  Seed of the hash
+//!    1  Shards       2  PageWords:32 history:1     3  Limit, bytes of each shard      4  Seed of the hash
 //!    5  Keeper       who has the table as a whole in hand: thread:32 process:16
 //!    6  Note         Given: bytes of the floor above, which never change; the first word says how many
 //!    7  SeatsHigh    one beyond the highest seat that was ever taken
@@ -25,14 +25,15 @@
 //! page's entry            0  Given          1  PageWord
 //! page                    0  size:16 count:16 blocks:16     1  its number     2  cursor
 //!                         4  bits of free blocks; bits of blocks that were freed; blocks
-//! entry, a block of it    0  Head     1  Form     2  hash:32 version:32     3  older     4.. key, value
+//! entry, a block of it    0  Head     1  Form     2  hash:32 version:32     3.. key, value, older
 //! seat                    0  process, or 0     1, 2  words of the floor above
-//! desk                    0  DeskWord 1  line  2  new  3  old  4  page  5  pending     8.. tallies, twice
+//! desk                    0  DeskWord 1  line  2  new  3  old  4  page  5  pending     8.. tallies, twice     12  spare
 //!
 //! Control   born:1 level:6 claim:12 link:32             Slot   spot:39 generation:12 tag:13, 0 is empty
 //! PageWord  size:16 claim:12 full:1                     Name   spot:39 generation:25, of an entry
 //! Head      state:3 pinned:1 desk:12 back:13 generation:35
-//! Form      key:24 value:36 large:1 kept:1 gone:1 cargo:1     lengths in bytes
+//! Form      key:24 value:35 large:1 kept:1 gone:1 cargo:1 chained:1     lengths in bytes
+//! older     the Name of the entry of the same key at an earlier checkpoint; only where the table has a history
 //! ```
 //! Zeroed words are an empty table, but for the numbers of the first words and the first lines, which
 //! are born with the table.
@@ -43,6 +44,8 @@ use crate::mm::SPOT_BITS;
 pub(super) const LABEL: usize = 0;
 pub(super) const SHARDS: usize = 1;
 pub(super) const PAGE_WORDS: usize = 2;
+/// Of the same word: entries of a key may be chained.
+pub(super) const HISTORY: u64 = 1 << 32;
 pub(super) const LIMIT: usize = 3;
 pub(super) const SEED: usize = 4;
 pub(super) const KEEPER: usize = 5;
@@ -151,11 +154,12 @@ pub(super) mod head {
 pub(super) mod form {
     use super::Field;
     pub(crate) const KEY: Field = Field::first(24);
-    pub(crate) const VALUE: Field = KEY.then(36);
+    pub(crate) const VALUE: Field = KEY.then(35);
     pub(crate) const LARGE: Field = VALUE.then(1);
     pub(crate) const KEPT: Field = LARGE.then(1);
     pub(crate) const GONE: Field = KEPT.then(1);
     pub(crate) const CARGO: Field = GONE.then(1);
+    pub(crate) const CHAINED: Field = CARGO.then(1);
 }
 
 pub(super) mod slot {

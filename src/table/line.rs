@@ -8,7 +8,8 @@
 //! Who changes the slots of a line has claimed it, in the line's first word. In a split the young line is
 //! invisible until it is whole; it is born in the hands of who splits, and free only when the slots that moved are
 //! cleared. If that process dies, the words alone tell how far it came: a young line that is not born is
-//! nothing; one that is born has everything it shall have, and the old line is cleared by whoever mends it.
+//! nothing; one that is born has everything it shall have, and the old line is cleared by whoever mends it. Until it is, a
+//! slot of it may refer to an entry that belongs to the young line.
 
 use super::TableError;
 use super::desk::Desk;
@@ -75,10 +76,49 @@ fn parent(number: usize) -> usize {
     number & !(1 << number.max(1).ilog2())
 }
 
+/// A line that is there: its number, and its words.
+#[derive(Clone, Copy)]
+pub(super) struct Line<'t> {
+    pub(super) number: usize,
+    words: &'t [AtomicU64; LINE],
+}
+
+impl Line<'_> {
+    /// Acquire: pairs with every change of a control; of a line that is born all slots are seen.
+    #[inline]
+    fn control(&self) -> Control {
+        Control(self.words[0].load(Ordering::Acquire))
+    }
+
+    #[inline]
+    fn set(&self, control: Control) {
+        self.words[0].store(control.0, Ordering::Release); // pairs with `control`
+    }
+
+    /// How often it has been split, if it is born.
+    #[inline]
+    pub(super) fn level(&self) -> Option<u32> {
+        let control = self.control();
+        control.is_born().then(|| control.level())
+    }
+
+    /// Whether a call at this desk has it in hand.
+    pub(super) fn is_claimed_at(&self, desk: &Desk<'_>) -> bool {
+        self.control().claim() == desk.claim()
+    }
+
+    /// Lets go of it, if it is in the hands of this desk.
+    fn leave(&self, desk: &Desk<'_>) {
+        if self.is_claimed_at(desk) {
+            self.set(self.control().with_claim(0));
+        }
+    }
+}
+
 /// The slots of a line and of those linked to it.
 pub(super) struct Slots<'t, G> {
     shard: Shard<'t, G>,
-    words: Option<&'t [AtomicU64; LINE]>,
+    words: &'t [AtomicU64; LINE],
     at: usize,
     /// Whether this is the line itself, which has its link among other things.
     first: bool,
@@ -89,23 +129,56 @@ impl<'t, G: Ground> Iterator for Slots<'t, G> {
 
     #[inline]
     fn next(&mut self) -> Option<&'t AtomicU64> {
-        let words = self.words?;
-        if self.at < LINE {
-            self.at += 1;
-            return Some(&words[self.at - 1]);
+        match self.words.get(self.at) {
+            Some(slot) => {
+                self.at += 1;
+                Some(slot)
+            }
+            None => self.next_line(),
         }
-        self.next_line()
     }
 }
 
 impl<'t, G: Ground> Slots<'t, G> {
+    #[inline]
     fn next_line(&mut self) -> Option<&'t AtomicU64> {
-        // Acquire: pairs with `append`.
-        let word = self.words?[0].load(Ordering::Acquire);
-        let link = if self.first { Control(word).link() } else { word };
-        let words = self.shard.extra(link);
-        (self.words, self.at, self.first) = (words, 2, false);
-        words.map(|words| &words[1])
+        self.words = self.shard.next_line(self.words, self.first)?;
+        (self.at, self.first) = (2, false);
+        Some(&self.words[1])
+    }
+}
+
+/// The slots of a line, and of those linked to it, that have a tag.
+pub(super) struct Candidates<'t, G> {
+    shard: Shard<'t, G>,
+    words: &'t [AtomicU64; LINE],
+    tag: u64,
+    /// A bit for each slot that is left.
+    left: u32,
+    first: bool,
+}
+
+/// Which slots have this tag. All are looked at, so that no branch has to be guessed.
+#[inline(always)]
+fn with_tag(words: &[AtomicU64; LINE], tag: u64) -> u32 {
+    let has = |at: usize| Slot(words[at].load(Ordering::Acquire)).tag() == tag; // pairs with a slot's publication
+    (1..LINE).fold(0, |bits, at| bits | u32::from(has(at)) << at)
+}
+
+impl<'t, G: Ground> Iterator for Candidates<'t, G> {
+    type Item = &'t AtomicU64;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<&'t AtomicU64> {
+        loop {
+            if self.left != 0 {
+                let at = self.left.trailing_zeros() as usize;
+                self.left &= self.left - 1;
+                return self.words.get(at);
+            }
+            self.words = self.shard.next_line(self.words, self.first)?;
+            (self.left, self.first) = (with_tag(self.words, self.tag), false);
+        }
     }
 }
 
@@ -120,8 +193,9 @@ impl<'t, G: Ground> Shard<'t, G> {
     }
 
     #[inline]
-    fn line(&self, number: usize) -> Option<&'t [AtomicU64; LINE]> {
-        self.lines().get(number)?.first_chunk()
+    pub(super) fn line(&self, number: usize) -> Option<Line<'t>> {
+        let words = self.lines().get(number)?.first_chunk()?;
+        Some(Line { number, words })
     }
 
     #[inline]
@@ -129,196 +203,181 @@ impl<'t, G: Ground> Shard<'t, G> {
         self.extras().get((link as usize).checked_sub(1)?)?.first_chunk()
     }
 
-    /// Acquire: pairs with every change of a control; of a line that is born all slots are seen.
+    /// The line that is linked to one.
     #[inline]
-    fn control(&self, number: usize) -> Control {
-        Control(self.line(number).map_or(0, |line| line[0].load(Ordering::Acquire)))
+    fn next_line(&self, words: &[AtomicU64; LINE], first: bool) -> Option<&'t [AtomicU64; LINE]> {
+        // Acquire: pairs with `append`.
+        let word = words[0].load(Ordering::Acquire);
+        let link = if first { Control(word).link() } else { word };
+        if link == 0 { None } else { self.extra(link) }
     }
 
-    fn set_control(&self, number: usize, control: Control) {
-        if let Some(line) = self.line(number) {
-            line[0].store(control.0, Ordering::Release); // pairs with `control`
-        }
+    /// The slots of a line that may be a key's with this tag.
+    #[inline(always)]
+    pub(super) fn candidates(&self, line: Line<'t>, tag: u64) -> Candidates<'t, G> {
+        Candidates { shard: *self, words: line.words, tag, left: with_tag(line.words, tag), first: true }
     }
 
     /// The line that a hash belongs to now.
     #[inline]
-    pub(super) fn route(&self, hash: u64) -> usize {
+    pub(super) fn route(&self, hash: u64) -> Line<'t> {
         let mut number = hash as usize & ((1 << self.depth()) - 1);
-        while number >> FIRST_DEPTH != 0 && !self.control(number).is_born() {
-            number = parent(number);
+        loop {
+            match self.line(number).filter(|line| line.control().is_born()) {
+                Some(line) => return line,
+                // The first lines are born with the table.
+                None => number = parent(number),
+            }
         }
-        number
+    }
+
+    /// Whether a hash belongs to this line, which was found before, still.
+    #[inline]
+    pub(super) fn is_routed_to(&self, line: Line<'t>, hash: u64) -> bool {
+        line.control().owns(line.number, hash)
     }
 
     /// The slots of a line. Nobody but who has claimed it changes them.
     #[inline]
-    pub(super) fn slots(&self, number: usize) -> Slots<'t, G> {
-        Slots { shard: *self, words: self.line(number), at: 1, first: true }
-    }
-
-    /// How often a line has been split, and that it is there.
-    pub(super) fn level(&self, number: usize) -> Option<u32> {
-        let control = self.control(number);
-        control.is_born().then(|| control.level())
+    pub(super) fn slots(&self, line: Line<'t>) -> Slots<'t, G> {
+        Slots { shard: *self, words: line.words, at: 1, first: true }
     }
 
     /// Claims the line that a hash belongs to. Waits for who has it.
     #[inline]
-    pub(super) fn claim(&self, desk: &Desk<'t>, hash: u64) -> usize {
+    pub(super) fn claim(&self, desk: &Desk<'t>, hash: u64) -> Line<'t> {
         loop {
-            let number = self.route(hash);
-            if !self.claim_line(desk, number, Some(hash)) {
-                continue;
-            }
-            if self.control(number).level() < self.depth() {
-                self.split(desk, number);
-                if !self.control(number).owns(number, hash) {
-                    self.release(desk, number);
+            let line = self.route(hash);
+            let Some(control) = self.claim_line(desk, line, Some(hash)) else { continue };
+            if control.level() < self.depth() {
+                self.split(desk, line);
+                if !line.control().owns(line.number, hash) {
+                    self.release(desk, line);
                     continue;
                 }
             }
-            return number;
+            return line;
         }
     }
 
     /// Claims a line, if a key with this hash still belongs there.
     #[inline]
-    pub(super) fn claim_line(&self, desk: &Desk<'t>, number: usize, hash: Option<u64>) -> bool {
-        let Some(line) = self.line(number) else { return false };
-        desk.note_line(Some(number));
+    fn claim_line(&self, desk: &Desk<'t>, line: Line<'t>, hash: Option<u64>) -> Option<Control> {
+        desk.note_line(Some(line.number));
         let free = || {
-            let control = self.control(number);
+            let control = line.control();
             (control.claim() == 0).then_some(control)
         };
         let control = free().unwrap_or_else(|| self.wait(free));
-        if !control.is_born() || hash.is_some_and(|hash| !control.owns(number, hash)) {
-            return false;
+        if !control.is_born() || hash.is_some_and(|hash| !control.owns(line.number, hash)) {
+            return None;
         }
         let claimed = control.with_claim(desk.claim());
         // AcqRel: pairs with `release`; what the last one did is seen.
-        let swapped = line[0].compare_exchange(control.0, claimed.0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-        if swapped {
-            mark!("table.line.claimed");
-        }
-        swapped
+        let swapped = line.words[0].compare_exchange(control.0, claimed.0, Ordering::AcqRel, Ordering::Relaxed);
+        mark!("table.line.claimed");
+        swapped.is_ok().then_some(claimed)
+    }
+
+    /// Claims a line, whatever belongs there. False if somebody was faster.
+    pub(super) fn claim_this(&self, desk: &Desk<'t>, line: Line<'t>) -> bool {
+        self.claim_line(desk, line, None).is_some()
     }
 
     /// Gives a claimed line back.
     #[inline]
-    pub(super) fn release(&self, desk: &Desk<'t>, number: usize) {
-        self.set_control(number, self.control(number).with_claim(0));
+    pub(super) fn release(&self, desk: &Desk<'t>, line: Line<'t>) {
+        line.set(line.control().with_claim(0));
         mark!("table.line.released");
         desk.note_line(None);
     }
 
-    /// Whether a line is claimed by a call at this desk.
-    pub(super) fn has_claimed(&self, desk: &Desk<'t>, number: usize) -> bool {
-        self.control(number).claim() == desk.claim()
-    }
-
     /// Splits a claimed line as often as its keys' hashes ask for. What cannot be had for want of memory stays
     /// undone: the line is only longer than it should be.
-    fn split(&self, desk: &Desk<'t>, number: usize) {
-        while let level = self.control(number).level()
+    #[cold]
+    fn split(&self, desk: &Desk<'t>, line: Line<'t>) {
+        while let level = line.control().level()
             && level < self.depth()
         {
-            if self.bear(desk, number, level).is_err() {
+            if self.bear(desk, line, level).is_err() {
                 return;
             }
-            self.finish_split(desk, number);
+            self.finish_split(desk, line);
         }
     }
 
     /// Makes the young line of a split.
-    fn bear(&self, desk: &Desk<'t>, number: usize, level: u32) -> Result<(), TableError> {
-        let young = number | 1 << level;
-        let line: &[AtomicU64; LINE] =
-            self.lines().ensure(young)?.first_chunk().ok_or(TableError::damaged("a line is too short"))?;
+    fn bear(&self, desk: &Desk<'t>, line: Line<'t>, level: u32) -> Result<(), TableError> {
+        let number = line.number | 1 << level;
+        self.lines().ensure(number)?;
+        let young = self.line(number).ok_or(TableError::damaged("a line is not where it was"))?;
         // Whoever tried before may have left something. Nobody looks at it before it is born.
-        let link = Control(line[0].load(Ordering::Relaxed)).link();
-        line[0].store(control::LINK.put(link), Ordering::Relaxed);
+        young.set(Control(control::LINK.put(young.control().link())));
         self.slots(young).for_each(|slot| slot.store(0, Ordering::Relaxed));
-        for slot in self.moving(number, level) {
+        for slot in self.moving(line, level) {
             let free = self.slots(young).find(|slot| slot.load(Ordering::Relaxed) == 0);
             let free = free.map_or_else(|| self.append(young), Ok)?;
             free.store(slot.load(Ordering::Relaxed), Ordering::Relaxed); // nobody else changes a claimed line
         }
         mark!("table.split.filled");
-        let link = Control(line[0].load(Ordering::Relaxed)).link();
-        self.set_control(young, Control::born(level + 1, desk.claim(), link));
+        young.set(Control::born(level + 1, desk.claim(), young.control().link()));
         mark!("table.split.born");
         Ok(())
     }
 
     /// The slots of a claimed line that belong to the line born at this level.
-    fn moving(&self, number: usize, level: u32) -> impl Iterator<Item = &'t AtomicU64> {
+    fn moving(&self, line: Line<'t>, level: u32) -> impl Iterator<Item = &'t AtomicU64> {
         let ground = self.ground;
-        self.slots(number).filter(move |slot| {
+        self.slots(line).filter(move |slot| {
             let slot = Slot(slot.load(Ordering::Relaxed)); // nobody else changes a claimed line
             let entry = if slot == Slot::EMPTY { None } else { Entry::at(ground, slot.spot()) };
             entry.is_some_and(|entry| entry.hash() >> level & 1 == 1)
         })
     }
 
-    /// The rest of a split, if the young line has been born: also after a death.
-    pub(super) fn finish_split(&self, desk: &Desk<'t>, number: usize) {
-        let old = self.control(number);
-        let young = number | 1 << old.level();
-        if old.level() >= LINES.most || !self.control(young).is_born() {
-            return;
+    /// The rest of a split, if the young line has been born: also after a death, at whichever of these steps.
+    pub(super) fn finish_split(&self, desk: &Desk<'t>, line: Line<'t>) {
+        let old = line.control();
+        let is_born = |level: u32| self.line(line.number | 1 << level).is_some_and(|young| young.control().is_born());
+        if old.level() < LINES.most && is_born(old.level()) {
+            line.set(old.with_level(old.level() + 1));
+            mark!("table.split.levelled");
         }
-        for slot in self.moving(number, old.level()) {
-            slot.store(0, Ordering::Release); // pairs with readers' loads: who sees it sees the young line born
+        // Above the first level, since only those lines have borne others.
+        let Some(level) = line.control().level().checked_sub(1).filter(|level| *level >= FIRST_DEPTH) else { return };
+        for slot in self.moving(line, level) {
+            slot.store(0, Ordering::Release); // pairs with readers' loads: who sees it sees the new level
             mark!("table.split.moved");
         }
-        self.set_control(number, old.with_level(old.level() + 1));
-        mark!("table.split.levelled");
-        self.free_young(desk, young);
-    }
-
-    /// Lets go of a line that was born in the hands of this desk.
-    fn free_young(&self, desk: &Desk<'t>, young: usize) {
-        let control = self.control(young);
-        if control.claim() == desk.claim() {
-            self.set_control(young, control.with_claim(0));
-        }
-    }
-
-    /// After a death between the two last steps of a split: the line that was born last.
-    pub(super) fn free_last_young(&self, desk: &Desk<'t>, number: usize) {
-        let level = self.control(number).level();
-        if level > FIRST_DEPTH {
-            self.free_young(desk, number | 1 << (level - 1));
+        if let Some(young) = self.line(line.number | 1 << level) {
+            young.leave(desk);
         }
     }
 
     /// A free slot of a claimed line, which gets longer if need be.
-    pub(super) fn free_slot(&self, number: usize) -> Result<&'t AtomicU64, TableError> {
-        let free = self.slots(number).find(|slot| slot.load(Ordering::Relaxed) == 0); // ours alone
-        free.map_or_else(|| self.append(number), Ok)
+    pub(super) fn free_slot(&self, line: Line<'t>) -> Result<&'t AtomicU64, TableError> {
+        let free = self.slots(line).find(|slot| slot.load(Ordering::Relaxed) == 0); // ours alone
+        free.map_or_else(|| self.append(line), Ok)
     }
 
     /// Links an extra line to the end of a line that is in our hands. It stays with it for good.
     #[cold]
-    fn append(&self, number: usize) -> Result<&'t AtomicU64, TableError> {
+    fn append(&self, line: Line<'t>) -> Result<&'t AtomicU64, TableError> {
         self.deepen();
         let index = self.word(EXTRAS_NEXT).fetch_add(1, Ordering::Relaxed);
         if index as usize >= self.extras().most() {
             return Err(TableError::damaged("its lines are full"));
         }
-        let damaged = TableError::damaged("a line is not where it was");
-        let extra: &[AtomicU64; LINE] =
-            self.extras().ensure(index as usize)?.first_chunk().ok_or(TableError::damaged("a line is too short"))?;
-        let mut last = self.line(number).ok_or(damaged)?;
-        let mut link = Control(last[0].load(Ordering::Relaxed)).link();
-        let first = link == 0;
+        self.extras().ensure(index as usize)?;
+        let extra = self.extra(index + 1).ok_or(TableError::damaged("a line is not where it was"))?;
+        let (mut last, mut link) = (None, line.control().link());
         while let Some(next) = self.extra(link) {
-            (last, link) = (next, next[0].load(Ordering::Relaxed));
+            (last, link) = (Some(next), next[0].load(Ordering::Relaxed));
         }
-        let before = last[0].load(Ordering::Relaxed);
-        let linked = if first { Control(before).with_link(index + 1).0 } else { index + 1 };
-        last[0].store(linked, Ordering::Release); // pairs with `next_line`
+        match last {
+            None => line.set(line.control().with_link(index + 1)),
+            Some(last) => last[0].store(index + 1, Ordering::Release), // pairs with `next_line`
+        }
         mark!("table.line.linked");
         Ok(&extra[1])
     }
@@ -350,9 +409,12 @@ impl<'t, G: Ground> Shard<'t, G> {
     fn help_one(&self, desk: &Desk<'t>, depth: u32) {
         let number = self.word(HELPED).fetch_add(1, Ordering::Relaxed) as usize;
         let needs = |control: Control| control.is_born() && control.claim() == 0 && control.level() < depth;
-        if number >> (depth - 1) == 0 && needs(self.control(number)) && self.claim_line(desk, number, None) {
-            self.split(desk, number);
-            self.release(desk, number);
+        let line = if number >> (depth - 1) == 0 { self.line(number) } else { None };
+        if let Some(line) = line.filter(|line| needs(line.control()))
+            && self.claim_this(desk, line)
+        {
+            self.split(desk, line);
+            self.release(desk, line);
         }
     }
 }

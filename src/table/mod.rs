@@ -56,6 +56,8 @@ pub(crate) struct Plan {
     pub(crate) shards: usize,
     /// Bytes that the entries of each shard may take.
     pub(crate) limit: u64,
+    /// Whether there may be several entries of a key, of different checkpoints. It takes 8 bytes of each.
+    pub(crate) history: bool,
     /// What the hash begins with: the same in all tables of the job whose keys shall be at the same shards.
     pub(crate) seed: u64,
     /// The floor above's own words.
@@ -100,8 +102,9 @@ impl Table {
 
 impl<G: Ground> Table<G> {
     fn over_new(ground: G, plan: &Plan) -> Table<G> {
-        let page = page_bytes(plan.limit) / size_of::<u64>();
-        let head = [plan.label, plan.shards as u64, page as u64, plan.limit, plan.seed];
+        let page = (page_bytes(plan.limit) / size_of::<u64>()) as u64;
+        let page = page | if plan.history { layout::HISTORY } else { 0 };
+        let head = [plan.label, plan.shards as u64, page, plan.limit, plan.seed];
         let root = ground.root();
         // Relaxed: others get the table's handle after this.
         head.iter().zip(root).for_each(|(value, word)| word.store(*value, Ordering::Relaxed));
@@ -118,6 +121,11 @@ impl<G: Ground> Table<G> {
     /// What it is for.
     pub(crate) fn label(&self) -> u64 {
         self.ground.root()[layout::LABEL].load(Ordering::Relaxed) // never changes
+    }
+
+    /// What the hashes of its keys begin with.
+    pub(crate) fn seed(&self) -> u64 {
+        self.ground.root()[layout::SEED].load(Ordering::Relaxed) // never changes
     }
 
     /// The words of the floor above.
@@ -177,17 +185,18 @@ impl<G: Ground> Table<G> {
         self.shard(shard).put(key, how, len, cargo, fill, bound)
     }
 
-    /// Calls `take` once with the value of a key. With what it made, the name of the entry that the value is from.
+    /// Calls `take` once with the value of a key, if it is there: the name of the entry that the value is from, or none.
     #[inline]
-    pub(crate) fn get<R>(
+    pub(crate) fn get(
         &self,
         shard: usize,
         key: &Key<'_>,
         view: View,
         cargo: &mut Cargo,
-        take: impl FnMut(&[u8]) -> R,
-    ) -> Result<Option<(R, Name)>, TableError> {
-        self.shard(shard).get(key, view, cargo, take)
+        take: impl FnMut(&[u8]),
+    ) -> Result<Option<Name>, Box<TableError>> {
+        let name = self.shard(shard).get(key, view, cargo, take)?;
+        Ok(name.is_some().then_some(name))
     }
 
     /// Whether a key is there.

@@ -79,7 +79,7 @@ fn table() -> Model {
     let zero = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
     let (root, words) = (zero(super::ROOT_WORDS + super::SHARD_WORDS), zero(LAND));
     let field = Arc::new(Field { root, words, next: AtomicU64::new(1) });
-    let plan = Plan { label: 1, shards: 1, limit: 1 << 19, seed: 5, upper: [0; 8] };
+    let plan = Plan { label: 1, shards: 1, limit: 1 << 19, history: false, seed: 5, upper: [0; 8] };
     let table = Table::over_new(field, &plan);
     table.shard(0).lay_first_lines().unwrap();
     Arc::new(table)
@@ -102,12 +102,14 @@ fn put_if(table: &Model, key: u64, value: u64, words: usize, expect: Expect) -> 
 
 fn get(table: &Model, key: u64) -> Option<u64> {
     let bytes = key.to_ne_bytes();
+    let mut found = None;
     let whole = |value: &[u8]| {
         let words: &[u64] = bytemuck::cast_slice(value);
         assert!(words.iter().all(|word| *word == words[0]), "torn: {words:?}");
-        words[0]
+        found = Some(words[0]);
     };
-    table.get(0, &table.key(&bytes), View::up_to(0), &mut Cargo::new(), whole).unwrap().map(|(value, _)| value)
+    table.get(0, &table.key(&bytes), View::up_to(0), &mut Cargo::new(), whole).unwrap();
+    found
 }
 
 fn remove(table: &Model, key: u64) -> bool {
@@ -115,8 +117,9 @@ fn remove(table: &Model, key: u64) -> bool {
     table.remove(0, &table.key(&bytes), &how(Expect::Any), &mut Cargo::new()).unwrap() != Wrote::Refused
 }
 
-/// Blocks that are not free.
+/// Blocks that are not free, nor kept for a next call.
 fn blocks(table: &Model) -> usize {
+    table.trim(0);
     table.shard(0).heads().into_iter().filter(|head: &Head| head.state() != State::Free).count()
 }
 

@@ -7,7 +7,7 @@
 
 use super::TableError;
 use super::desk::{Change, Desk, PageWork};
-use super::entry::{Entry, Head, State};
+use super::entry::{Entry, Form, Head, Name, State};
 use super::ground::Ground;
 use super::layout::{PAGES_HIGH, page_word};
 use super::shard::Shard;
@@ -33,6 +33,7 @@ fn class_of(words: usize) -> (usize, usize) {
 }
 
 /// The most words of a block in pages of this size.
+#[inline]
 pub(super) fn largest_block(page_words: usize) -> usize {
     (page_words / 8).min(super::entry::LARGEST)
 }
@@ -188,6 +189,12 @@ impl<'t> Page<'t> {
     }
 }
 
+/// Whether a block is in the hands of this desk, in the life that the name means.
+#[inline]
+fn is_taken_at(desk: &Desk<'_>, name: Name, head: Head) -> bool {
+    head.state() == State::Taken && head.claim() == desk.claim() && name.means(head)
+}
+
 impl<'t, G: Ground> Shard<'t, G> {
     fn page_bytes(&self) -> u64 {
         (self.facts.page_words * size_of::<u64>()) as u64
@@ -201,6 +208,9 @@ impl<'t, G: Ground> Shard<'t, G> {
     #[inline]
     pub(super) fn take_block(&self, desk: &Desk<'t>, words: usize) -> Result<Entry<'t>, TableError> {
         let (size, class) = class_of(words);
+        if let Some(entry) = self.take_spare(desk, size) {
+            return Ok(entry);
+        }
         let hint = &self.hints.pages[class];
         let last = (hint.load(Ordering::Relaxed) as usize).checked_sub(1);
         if let Some(entry) = last.and_then(|page| self.take_from(desk, page, size)) {
@@ -211,43 +221,96 @@ impl<'t, G: Ground> Shard<'t, G> {
         Ok(entry)
     }
 
+    /// The block that an earlier call at this desk has freed, if it is of this size: without a step that others see.
+    #[inline]
+    fn take_spare(&self, desk: &Desk<'t>, size: usize) -> Option<Entry<'t>> {
+        let (name, its_size) = desk.spare();
+        if its_size != size {
+            return None;
+        }
+        let entry = Entry::at(self.ground, name.spot())?;
+        let mine = is_taken_at(desk, name, entry.head());
+        if mine {
+            desk.note_new(name);
+            mark!("table.spare.taken");
+        }
+        desk.note_spare(Name::NONE, 0);
+        mine.then_some(entry)
+    }
+
+    /// Keeps a block that is leaving at this desk for its next call. False if the desk has one already.
+    #[inline]
+    pub(super) fn keep_as_spare(&self, desk: &Desk<'t>, entry: Entry<'t>, leaving: Head) -> bool {
+        let form = entry.form();
+        if desk.spare().1 != 0 || form.is_large() || form.has_cargo() {
+            return false;
+        }
+        let next = leaving.ended().to(State::Taken, desk.claim());
+        desk.note_spare(entry.name(next), class_of(form.words()).0);
+        mark!("table.spare.noted");
+        entry.set_form(Form::default());
+        entry.word().store(next.0, Ordering::Release); // pairs with `Entry::head`
+        mark!("table.spare.kept");
+        true
+    }
+
+    /// Frees what a desk that is ours has kept, or forgets it, if a death came between.
+    pub(super) fn drop_spare(&self, desk: &Desk<'t>) {
+        let (name, size) = desk.spare();
+        let entry = if size > 0 { Entry::at(self.ground, name.spot()) } else { None };
+        if let Some((entry, head)) = entry.map(|entry| (entry, entry.head()))
+            && is_taken_at(desk, name, head)
+        {
+            let leaving = head.to(State::Leaving, desk.claim());
+            desk.note_old(name);
+            entry.word().store(leaving.0, Ordering::Release); // pairs with `Entry::head`
+            mark!("table.spare.leaving");
+            self.free_block(entry, leaving);
+        }
+        desk.note_spare(Name::NONE, 0);
+    }
+
     /// Takes a block from a page, if it has this size, is in nobody's hands and has one.
     #[inline]
     fn take_from(&self, desk: &Desk<'t>, number: usize, size: usize) -> Option<Entry<'t>> {
-        let word = &self.pages().get(number)?[1];
+        let words = self.pages().get(number)?;
         let idle = page_word::SIZE.put(size as u64);
-        if word.load(Ordering::Relaxed) != idle || !self.claim_page(desk, number, idle) {
+        if words[1].load(Ordering::Relaxed) != idle || !self.claim_page(desk, number, &words[1], idle) {
             return None;
         }
         let entry = self.take_in(desk, number);
-        self.leave_page(number, idle, entry.is_none());
+        self.leave_page(number, &words[1], idle, entry.is_none());
         entry
     }
 
-    fn claim_page(&self, desk: &Desk<'t>, number: usize, idle: u64) -> bool {
-        let Some(entry) = self.pages().get(number) else { return false };
+    #[inline]
+    fn claim_page(&self, desk: &Desk<'t>, number: usize, word: &AtomicU64, idle: u64) -> bool {
         desk.note_page(number);
         let claimed = page_word::CLAIM.set(idle, desk.claim());
         // Acquire: pairs with `leave_page`.
-        let swapped = entry[1].compare_exchange(idle, claimed, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-        if swapped {
-            mark!("table.page.claimed");
-        }
+        let swapped = word.compare_exchange(idle, claimed, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        mark!("table.page.claimed");
         swapped
     }
 
     /// Lets go of a page.
-    fn leave_page(&self, number: usize, idle: u64, full: bool) {
-        let Some(entry) = self.pages().get(number) else { return };
-        // SeqCst: before the look at the freed bits below; pairs with the look at it after a bit in `free_block`.
-        entry[1].store(page_word::FULL.set(idle, u64::from(full)), Ordering::SeqCst);
+    #[inline]
+    fn leave_page(&self, number: usize, word: &AtomicU64, idle: u64, full: bool) {
+        if full {
+            return self.leave_full_page(number, word, idle);
+        }
+        word.store(idle, Ordering::Release); // pairs with `claim_page`
         mark!("table.page.left");
-        if full
-            && self
-                .page(number)
-                .is_some_and(|page| page.freed_bits().iter().any(|bits| bits.load(Ordering::SeqCst) != 0))
-        {
-            entry[1].fetch_and(!page_word::FULL.mask(), Ordering::SeqCst); // as above
+    }
+
+    #[cold]
+    fn leave_full_page(&self, number: usize, word: &AtomicU64, idle: u64) {
+        // SeqCst: before the look at the freed bits below; pairs with the look at it after a bit in `free_block`.
+        word.store(page_word::FULL.set(idle, 1), Ordering::SeqCst);
+        mark!("table.page.full");
+        let freed = |page: Page<'t>| page.freed_bits().iter().any(|bits| bits.load(Ordering::SeqCst) != 0); // as above
+        if self.page(number).is_some_and(freed) {
+            word.fetch_and(!page_word::FULL.mask(), Ordering::SeqCst); // as above
         }
     }
 
@@ -291,7 +354,9 @@ impl<'t, G: Ground> Shard<'t, G> {
             Err(refused) => return Err(refused),
         };
         let entry = self.take_in(desk, number);
-        self.leave_page(number, page_word::SIZE.put(size as u64), false);
+        if let Some(words) = self.pages().get(number) {
+            self.leave_page(number, &words[1], page_word::SIZE.put(size as u64), false);
+        }
         entry.map(|entry| (number, entry)).ok_or(TableError::damaged("a new page has no block"))
     }
 
@@ -362,7 +427,7 @@ impl<'t, G: Ground> Shard<'t, G> {
             drop(self.ground.take_back(large));
             mark!("table.block.large_freed");
         }
-        entry.set_form(super::entry::Form::default());
+        entry.set_form(Form::default());
         let Some(page) = Page::at(self.ground, entry.spot - head.back() as u64, self.facts.page_words) else {
             return form.has_cargo();
         };
@@ -393,6 +458,14 @@ impl<'t, G: Ground> Shard<'t, G> {
     }
 
     fn trim_with(&self, desk: &Desk<'t>) -> usize {
+        self.drop_spare(desk);
+        let me = self.ground.me();
+        for other in self.desks().filter(|other| other.spare().1 != 0) {
+            if other.begin(me) {
+                self.drop_spare(&other);
+                other.close(Change::default());
+            }
+        }
         (0..self.pages_high()).filter(|number| self.drop_page(desk, *number)).count()
     }
 
@@ -404,13 +477,13 @@ impl<'t, G: Ground> Shard<'t, G> {
         if idle == 0
             || page_word::CLAIM.get(idle) != 0
             || !self.page(number).is_some_and(unused)
-            || !self.claim_page(desk, number, idle)
+            || !self.claim_page(desk, number, &entry[1], idle)
         {
             return false;
         }
         // In our hands nobody takes blocks out of it.
         if !self.page(number).is_some_and(unused) {
-            self.leave_page(number, idle, false);
+            self.leave_page(number, &entry[1], idle, false);
             return false;
         }
         desk.begin_page_work(PageWork::Drop);

@@ -172,7 +172,7 @@ impl<'t, G: Ground> Shard<'t, G> {
         let leaving = now.to(State::Leaving, desk.claim());
         if entry.word().compare_exchange(now.0, leaving.0, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
             mark!("table.pin.last");
-            self.leave(entry, leaving, cargo);
+            self.leave(&desk, entry, leaving, cargo);
         }
         desk.close(Change::default());
     }
@@ -203,7 +203,13 @@ impl<'t, G: Ground> Shard<'t, G> {
     /// Takes the life of an entry that nothing in the table refers to any more out of use.
     #[inline]
     pub(super) fn retire(&self, desk: &Desk<'t>, name: Name, cargo: &mut Cargo) {
-        let Some(entry) = Entry::at(self.ground, name.spot()) else { return };
+        if let Some(entry) = Entry::at(self.ground, name.spot()) {
+            self.retire_entry(desk, entry, name, cargo);
+        }
+    }
+
+    #[inline]
+    pub(super) fn retire_entry(&self, desk: &Desk<'t>, entry: Entry<'t>, name: Name, cargo: &mut Cargo) {
         loop {
             let now = entry.head();
             if now.state() != State::Live || !name.means(now) {
@@ -213,18 +219,21 @@ impl<'t, G: Ground> Shard<'t, G> {
             // SeqCst: before the look at the pins; pairs with `pin`.
             if entry.word().compare_exchange(now.0, leaving.0, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
                 mark!("table.entry.leaving");
-                return self.leave(entry, leaving, cargo);
+                return self.leave(desk, entry, leaving, cargo);
             }
         }
     }
 
-    /// Frees an entry that is leaving in our hands, or leaves that to its last reader.
-    pub(super) fn leave(&self, entry: Entry<'t>, leaving: Head, cargo: &mut Cargo) {
+    /// Frees an entry that is leaving in the hands of this desk, or leaves that to its last reader.
+    #[inline]
+    pub(super) fn leave(&self, desk: &Desk<'t>, entry: Entry<'t>, leaving: Head, cargo: &mut Cargo) {
         let (retired, name) = (leaving.to(State::Retired, 0), entry.name(leaving));
         let is_pinned = || leaving.is_pinned() && self.pins().is_pinned(entry.spot, leaving);
         loop {
             if !is_pinned() {
-                cargo.extend(self.free_block(entry, leaving).then_some(name));
+                if !self.keep_as_spare(desk, entry, leaving) && self.free_block(entry, leaving) {
+                    cargo.push(name);
+                }
                 return;
             }
             entry.word().store(retired.0, Ordering::SeqCst); // before another look at the pins; pairs with `unpin`

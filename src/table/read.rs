@@ -60,37 +60,47 @@ impl View {
         View { at, exact: false }
     }
 
+    /// Whether this entry is what is seen, whatever is behind it.
+    #[inline(always)]
+    fn shows_plainly(self, found: &Found<'_>) -> bool {
+        self.shows(found.entry.version(), found.form) && !found.form.is_gone()
+    }
+
+    #[inline(always)]
     fn shows(self, version: u32, form: Form) -> bool {
         version <= self.at && (!self.exact || version == self.at || form.is_kept())
     }
 }
 
 impl<'t, G: Ground> Shard<'t, G> {
-    /// The newest entry of a key.
-    #[inline]
-    pub(super) fn newest(&self, key: &Key<'_>) -> Option<Found<'t>> {
+    /// Calls `see` with the newest entry of a key, again if that says that it changed meanwhile.
+    #[inline(always)]
+    fn seek<R>(&self, key: &Key<'_>, mut see: impl FnMut(Found<'t>) -> Option<R>) -> Option<R> {
         'again: loop {
-            let number = self.route(key.hash);
-            for slot in self.slots(number) {
+            let line = self.route(key.hash);
+            for slot in self.candidates(line, key.tag()) {
                 // Acquire: pairs with the publication of a slot; the entry is whole.
                 let slot = Slot(slot.load(Ordering::Acquire));
-                if !slot.has_tag(key.tag()) {
+                if slot == Slot::EMPTY {
                     continue;
                 }
                 match self.look(slot, key) {
-                    Look::Yes(found) => return Some(found),
+                    Look::Yes(found) => match see(found) {
+                        Some(seen) => return Some(seen),
+                        None => continue 'again,
+                    },
                     Look::No => {}
                     Look::Changed => continue 'again,
                 }
             }
-            if self.route(key.hash) == number {
+            if self.is_routed_to(line, key.hash) {
                 return None;
             }
         }
     }
 
     /// Whether the entry of a slot has this key.
-    #[inline]
+    #[inline(always)]
     pub(super) fn look(&self, slot: Slot, key: &Key<'_>) -> Look<Found<'t>> {
         let Some(entry) = Entry::at(self.ground, slot.spot()) else { return Look::Changed };
         let Some(head) = entry.head_for(slot) else { return Look::Changed };
@@ -108,7 +118,7 @@ impl<'t, G: Ground> Shard<'t, G> {
     pub(super) fn visible(&self, newest: Found<'t>, view: View) -> Look<Found<'t>> {
         let mut found = newest;
         while !view.shows(found.entry.version(), found.form) {
-            let older = found.entry.older();
+            let older = found.entry.older(found.form);
             if !found.entry.is_still(found.head) {
                 return Look::Changed;
             }
@@ -132,75 +142,95 @@ impl<'t, G: Ground> Shard<'t, G> {
     }
 
     /// The entry of a key as seen from a checkpoint. Not to be believed beyond the life that it names.
-    #[inline]
     pub(super) fn find(&self, key: &Key<'_>, view: View) -> Option<Found<'t>> {
-        loop {
-            match self.visible(self.newest(key)?, view) {
-                Look::Yes(found) => return Some(found),
-                Look::No => return None,
-                Look::Changed => {}
-            }
-        }
+        self.seek(key, |newest| match self.visible(newest, view) {
+            Look::Yes(found) => Some(Some(found)),
+            Look::No => Some(None),
+            Look::Changed => None,
+        })?
     }
 
     /// Copies words of an entry behind its head. False if it is not the same life any more.
-    #[inline]
+    #[inline(always)]
     pub(super) fn copy(&self, found: &Found<'t>, skipped: usize, into: &mut [u64]) -> bool {
         let Some(words) = found.entry.body(skipped, into.len()) else { return false };
         load_words(words, into);
         found.entry.is_still(found.head)
     }
 
-    /// Calls `take` once with the value of a key. With what it made, the name of the entry that the value is from.
-    #[inline]
-    pub(super) fn get<R>(
+    /// Calls `take` once with the value of a key, if it is there: the name of the entry that the value is from, or none.
+    #[inline(always)]
+    pub(super) fn get(
         &self,
         key: &Key<'_>,
         view: View,
         cargo: &mut Cargo,
-        mut take: impl FnMut(&[u8]) -> R,
-    ) -> Result<Option<(R, Name)>, TableError> {
-        loop {
-            let Some(found) = self.find(key, view) else { return Ok(None) };
-            if let Some(taken) = self.take(&found, cargo, &mut take)? {
-                return Ok(Some((taken, found.entry.name(found.head))));
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<Name, Box<TableError>> {
+        let got = self.seek(key, |newest| {
+            let found = if view.shows_plainly(&newest) {
+                newest
+            } else {
+                match self.visible(newest, view) {
+                    Look::Yes(found) => found,
+                    Look::No => return Some(Ok(Name::NONE)),
+                    Look::Changed => return None,
+                }
+            };
+            match self.take(&found, cargo, &mut take) {
+                Ok(true) => Some(Ok(found.entry.name(found.head))),
+                Ok(false) => None,
+                Err(refused) => Some(Err(refused)),
             }
-        }
+        });
+        got.unwrap_or(Ok(Name::NONE))
     }
 
-    /// Calls `take` with the value of an entry, unless that is not the same life any more.
-    #[inline]
-    pub(super) fn take<R>(
+    /// Calls `take` with the value of an entry, unless that is not the same life any more: then it is false.
+    #[inline(always)]
+    pub(super) fn take(
         &self,
         found: &Found<'t>,
         cargo: &mut Cargo,
-        take: &mut impl FnMut(&[u8]) -> R,
-    ) -> Result<Option<R>, TableError> {
+        take: &mut impl FnMut(&[u8]),
+    ) -> Result<bool, Box<TableError>> {
         if found.form.is_large() || found.form.has_cargo() {
             return self.take_pinned(found, cargo, take);
         }
         Ok(self.take_copied(found, take))
     }
 
-    #[inline]
-    fn take_copied<R>(&self, found: &Found<'t>, take: &mut impl FnMut(&[u8]) -> R) -> Option<R> {
+    #[inline(always)]
+    fn take_copied(&self, found: &Found<'t>, take: &mut impl FnMut(&[u8])) -> bool {
         let form = found.form;
+        if form.value_words() == 1 {
+            let mut word = [0];
+            let copied = self.copy(found, form.key_words(), &mut word);
+            if copied {
+                take(&bytemuck::cast_slice(&word)[..form.value()]);
+            }
+            return copied;
+        }
         with_words(form.value_words(), |words| {
             let copied = self.copy(found, form.key_words(), words);
-            copied.then(|| take(&bytemuck::cast_slice(words)[..form.value()]))
+            if copied {
+                take(&bytemuck::cast_slice(words)[..form.value()]);
+            }
+            copied
         })
     }
 
-    fn take_pinned<R>(
+    fn take_pinned(
         &self,
         found: &Found<'t>,
         cargo: &mut Cargo,
-        take: &mut impl FnMut(&[u8]) -> R,
-    ) -> Result<Option<R>, TableError> {
-        let Some(pin) = self.pin(found.entry, found.head, cargo)? else { return Ok(None) };
+        take: &mut impl FnMut(&[u8]),
+    ) -> Result<bool, Box<TableError>> {
+        let pin = self.pin(found.entry, found.head, cargo).map_err(|refused| Box::new(refused.into()))?;
+        let Some(pin) = pin else { return Ok(false) };
         let taken = self.pinned_bytes(&pin).map(take);
         self.unpin(pin, cargo);
-        taken.map(Some).ok_or(TableError::damaged("a value is not where it was"))
+        taken.map(|()| true).ok_or_else(|| Box::new(TableError::damaged("a value is not where it was")))
     }
 
     /// The value of a pinned entry, where it is.

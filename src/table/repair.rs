@@ -27,12 +27,11 @@ impl<'t, G: Ground> Shard<'t, G> {
     fn mend_desk(&self, desk: &Desk<'t>, dead: ProcId) {
         self.mend_page(desk, dead);
         let (new, old) = (desk.new_entry(), desk.old_entry());
-        let line = desk.line().filter(|line| self.level(*line).is_some());
-        if let Some(number) = line {
-            if self.has_claimed(desk, number) {
-                self.finish_split(desk, number);
-            }
-            self.free_last_young(desk, number);
+        let line = desk.line().and_then(|number| self.line(number)).filter(|line| line.level().is_some());
+        if let Some(line) = line
+            && line.is_claimed_at(desk)
+        {
+            self.finish_split(desk, line);
         }
         mark!("table.repair.split_finished");
         // As long as the line is claimed nobody else can have changed what decides.
@@ -43,13 +42,15 @@ impl<'t, G: Ground> Shard<'t, G> {
         let change = change.unwrap_or_default();
         desk.note_change(change, true);
         mark!("table.repair.decided");
-        if let Some(number) = line.filter(|number| self.has_claimed(desk, *number)) {
-            self.release(desk, number);
+        if let Some(line) = line.filter(|line| line.is_claimed_at(desk)) {
+            self.release(desk, line);
         }
         self.drop_taken(desk);
         for name in [new, old] {
             self.settle(desk, name);
         }
+        // Last, since it notes an entry as old itself.
+        self.drop_spare(desk);
         mark!("table.repair.settled");
         desk.close(change);
     }
@@ -65,7 +66,7 @@ impl<'t, G: Ground> Shard<'t, G> {
         let mut cargo = Cargo::new();
         match head.state() {
             State::Live if !self.refers_to(name) => self.retire(desk, name, &mut cargo),
-            State::Leaving if head.claim() == desk.claim() => self.leave(entry, head, &mut cargo),
+            State::Leaving if head.claim() == desk.claim() => self.leave(desk, entry, head, &mut cargo),
             _ => {}
         }
     }
@@ -79,11 +80,11 @@ impl<'t, G: Ground> Shard<'t, G> {
         }
         let hash = u64::from(entry.hash());
         loop {
-            let number = self.route(hash);
+            let line = self.route(hash);
             // Acquire: pairs with the publication of a slot.
-            let slots = self.slots(number).map(|slot| Slot(slot.load(Ordering::Acquire)));
+            let slots = self.slots(line).map(|slot| Slot(slot.load(Ordering::Acquire)));
             let found = slots.filter(|slot| *slot != Slot::EMPTY).any(|slot| self.leads_to(slot, name));
-            if found || self.route(hash) == number {
+            if found || self.is_routed_to(line, hash) {
                 return found;
             }
         }
@@ -96,7 +97,7 @@ impl<'t, G: Ground> Shard<'t, G> {
             if entry.spot == name.spot() {
                 return name.means(head);
             }
-            let older = entry.older();
+            let older = entry.older(entry.form());
             let on = older.is_some() && head.state() == State::Live && entry.is_still(head);
             next = if on { Entry::at(self.ground, older.spot()) } else { None };
         }

@@ -18,6 +18,8 @@ use crate::wait::{Patience, WaitCell, wait_until};
 pub(super) struct Facts {
     pub(super) shards: usize,
     pub(super) page_words: usize,
+    /// Whether there may be several entries of a key, of different checkpoints.
+    pub(super) history: bool,
     /// Bytes of each shard.
     pub(super) limit: u64,
     secrets: RapidSecrets,
@@ -30,7 +32,8 @@ impl Facts {
         let word = |at: usize| root.get(at).map_or(0, |word| word.load(Ordering::Relaxed));
         Facts {
             shards: word(layout::SHARDS) as usize,
-            page_words: word(layout::PAGE_WORDS) as usize,
+            page_words: word(layout::PAGE_WORDS) as u32 as usize,
+            history: word(layout::PAGE_WORDS) & layout::HISTORY != 0,
             limit: word(layout::LIMIT),
             secrets: RapidSecrets::seed(word(layout::SEED)),
         }

@@ -1,8 +1,9 @@
 //! Sweeps: taking out of every line what no checkpoint needs any more; and the end of a shard.
 
 use super::desk::Desk;
-use super::entry::{Entry, Slot};
+use super::entry::Slot;
 use super::ground::Ground;
+use super::line::Line;
 use super::pin::Cargo;
 use super::read::Found;
 use super::shard::Shard;
@@ -16,26 +17,28 @@ impl<'t, G: Ground> Shard<'t, G> {
         let mut number = 0;
         // Lines that are born meanwhile have higher numbers, or keys that were swept already.
         while number < 1 << self.depth() {
-            while self.level(number).is_some() && !self.sweep_line(&call.desk, number, how, all, cargo) {}
+            while let Some(line) = self.line(number).filter(|line| line.level().is_some())
+                && !self.sweep_line(&call.desk, line, how, all, cargo)
+            {}
             number += 1;
         }
     }
 
     /// Whether nothing is left to be done in this line.
-    fn sweep_line(&self, desk: &Desk<'t>, number: usize, how: &How, all: bool, cargo: &mut Cargo) -> bool {
-        if !self.claim_line(desk, number, None) {
+    fn sweep_line(&self, desk: &Desk<'t>, line: Line<'t>, how: &How, all: bool, cargo: &mut Cargo) -> bool {
+        if !self.claim_this(desk, line) {
             return false;
         }
         let mut past = None;
-        for slot in self.slots(number) {
+        for slot in self.slots(line) {
             if let Some(newest) = self.held(slot) {
                 self.prune(desk, newest, how, cargo);
                 past = past.or((all || self.is_over(&newest, how)).then_some((slot, newest)));
             }
         }
         match past {
-            Some((slot, only)) => self.clear(desk, number, slot, only, cargo),
-            None => self.release(desk, number),
+            Some((slot, only)) => self.clear(desk, line, slot, only, cargo),
+            None => self.release(desk, line),
         }
         past.is_none()
     }
@@ -43,8 +46,10 @@ impl<'t, G: Ground> Shard<'t, G> {
     /// The first line from `from` on with a key that was put at a checkpoint for itself, and of which nothing is said
     /// at the next. Only to be believed if nobody writes at either.
     pub(super) fn lacking(&self, from: usize, at: u32) -> Option<usize> {
-        (from..1 << self.depth())
-            .find(|number| self.level(*number).is_some() && self.slots(*number).any(|slot| self.lacks(slot, at)))
+        (from..1 << self.depth()).find(|number| {
+            let line = self.line(*number).filter(|line| line.level().is_some());
+            line.is_some_and(|line| self.slots(line).any(|slot| self.lacks(slot, at)))
+        })
     }
 
     fn lacks(&self, slot: &AtomicU64, at: u32) -> bool {
@@ -66,17 +71,10 @@ impl<'t, G: Ground> Shard<'t, G> {
         }
     }
 
-    /// The entry of a slot in a line that is in our hands.
-    fn held(&self, slot: &AtomicU64) -> Option<Found<'t>> {
-        let slot = Slot(slot.load(Ordering::Relaxed)); // nobody else changes a claimed line
-        let entry = if slot == Slot::EMPTY { None } else { Entry::at(self.ground, slot.spot()) }?;
-        entry.head_for(slot).map(|head| Found { entry, head, form: entry.form() })
-    }
-
     /// Whether a key is nothing but an entry that says so, or that nobody sees.
     fn is_over(&self, newest: &Found<'t>, how: &How) -> bool {
         let gone = newest.form.is_gone() && newest.entry.version() <= how.floor;
-        (gone || how.is_past(newest)) && !newest.entry.older().is_some()
+        (gone || how.is_past(newest)) && !newest.entry.older(newest.form).is_some()
     }
 
     /// Gives everything back. Nobody has the table open any more.

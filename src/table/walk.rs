@@ -82,14 +82,14 @@ impl<'t, G: Ground> Shard<'t, G> {
     ) -> Result<(), E> {
         let (kept, version) = (found.form.is_kept(), found.entry.version());
         let holds = found.form.has_cargo();
-        let mut take = |value: &[u8]| see(Item { key: bytes, value, kept, version, cargo: holds });
-        if let Some(shown) = self.take(found, cargo, &mut take)? {
-            return shown;
+        let mut shown = Ok(());
+        let mut take = |value: &[u8]| shown = see(Item { key: bytes, value, kept, version, cargo: holds });
+        if !self.take(found, cargo, &mut take).map_err(|refused| *refused)? {
+            // It was changed since, and perhaps is not there any more.
+            let hash = self.facts.hash(bytes);
+            self.get(&Key { bytes, hash }, view, cargo, take).map_err(|refused| *refused)?;
         }
-        // It was changed since; the hash is all there is to be found by, besides the key.
-        let hash = self.facts.hash(bytes);
-        let shown = self.get(&Key { bytes, hash }, view, cargo, take)?;
-        shown.map_or(Ok(()), |(shown, _)| shown)
+        shown
     }
 
     fn each_batch<E>(
@@ -113,23 +113,31 @@ impl<'t, G: Ground> Shard<'t, G> {
         loop {
             batch.bytes.clear();
             batch.found.clear();
-            let level = self.level(number).unwrap_or(FIRST_DEPTH);
+            let Some((line, level)) = self.line(number).and_then(|line| Some((line, line.level()?))) else {
+                // Those that a walk comes to are born; a table without its first lines has no keys.
+                return FIRST_DEPTH;
+            };
             // Acquire: pairs with the publication of a slot.
-            let mut slots = self.slots(number).map(|slot| Slot(slot.load(Ordering::Acquire)));
-            let whole = slots.all(|slot| slot == Slot::EMPTY || self.read_key(slot, view, batch));
-            if whole && self.level(number) == Some(level) {
+            let mut slots = self.slots(line).map(|slot| Slot(slot.load(Ordering::Acquire)));
+            let whole = slots.all(|slot| slot == Slot::EMPTY || self.read_key(slot, (number, level), view, batch));
+            if whole && line.level() == Some(level) {
                 return level;
             }
         }
     }
 
-    /// Adds the key of a slot, if it is seen. False if it changed under the look.
-    fn read_key(&self, slot: Slot, view: View, batch: &mut Batch<'t>) -> bool {
+    /// Adds the key of a slot, if it is seen and belongs to this line at this level: it may be about to be cleared
+    /// after a split. False if it changed under the look.
+    fn read_key(&self, slot: Slot, (number, level): (usize, u32), view: View, batch: &mut Batch<'t>) -> bool {
         let Some(entry) = Entry::at(self.ground, slot.spot()) else { return false };
         let Some(head) = entry.head_for(slot) else { return false };
         let newest = Found { entry, head, form: entry.form() };
+        let belongs = entry.hash() as usize & ((1 << level) - 1) == number;
         if !entry.is_still(head) {
             return false;
+        }
+        if !belongs {
+            return true;
         }
         match self.visible(newest, view) {
             Look::No => true,

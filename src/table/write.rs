@@ -10,6 +10,7 @@ use super::desk::{Change, Desk};
 use super::entry::{Entry, Form, Name, Slot, State, store_bytes};
 use super::ground::Ground;
 use super::layout::{UPPER, form};
+use super::line::Line;
 use super::page::largest_block;
 use super::pin::Cargo;
 use super::read::{Found, Key, Look, View, with_words};
@@ -63,22 +64,6 @@ impl How {
     }
 }
 
-/// Where a new entry goes: into a slot, or behind a newer entry of the same key.
-enum Place<'t> {
-    Slot(&'t AtomicU64),
-    Behind(Entry<'t>),
-}
-
-/// A change of one word that is about to be made.
-struct Plan<'t> {
-    place: Place<'t>,
-    /// What the new entry will point to.
-    older: Name,
-    /// What goes out of the table.
-    old: Option<Found<'t>>,
-    entries: i64,
-}
-
 /// A desk for as long as a call lasts. Should what the caller gave panic, what it was to fill is freed.
 pub(super) struct Call<'t, G: Ground> {
     shard: Shard<'t, G>,
@@ -124,7 +109,7 @@ impl<'t, G: Ground> Shard<'t, G> {
         self.put_at(&call.desk, key, how, len, cargo, fill, bound)
     }
 
-    #[inline]
+    #[inline(always)]
     #[allow(clippy::too_many_arguments, reason = "the arguments of `put`, and the desk")]
     fn put_at(
         &self,
@@ -136,36 +121,84 @@ impl<'t, G: Ground> Shard<'t, G> {
         fill: impl FnOnce(&mut [u8]),
         bound: impl FnOnce(Name),
     ) -> Result<Wrote, TableError> {
-        let form = Form::new(key.bytes.len(), len);
+        let form = Form::new(key.bytes.len(), len).with(form::CHAINED, self.facts.history);
         let large = form.words() > largest_block(self.facts.page_words);
         let form = form.with(form::LARGE, large).with(form::KEPT, how.kept).with(form::CARGO, how.cargo);
         let (new, name) = self.prepare(desk, key, form, how.view.at, fill)?;
         bound(name);
-        let number = self.claim(desk, key.hash);
-        let newest = self.newest_in(number, key);
-        if !self.is_expected(newest, how) {
-            self.release(desk, number);
+        let line = self.claim(desk, key.hash);
+        let slot = self.slot_of(line, key);
+        if !self.is_expected(slot, how) {
+            self.release(desk, line);
             self.retire(desk, name, cargo);
             return Ok(Wrote::Refused);
         }
-        let plan = match self.plan(desk, number, newest, how, cargo) {
-            Ok(plan) => plan,
+        let Some(slot) = slot else {
+            return self.put_new(desk, line, key, (new, name), cargo);
+        };
+        match self.held(slot) {
+            Some(found) if self.is_all(found, how) => self.replace(desk, line, key, slot, found, (new, name), cargo),
+            Some(found) => self.put_among(desk, line, key, (slot, found), how, (new, name), cargo),
+            None => return Err(TableError::damaged("a slot refers to nothing")),
+        }
+        Ok(Wrote::Over)
+    }
+
+    /// Puts the first entry of a key into a line that is in our hands.
+    fn put_new(
+        &self,
+        desk: &Desk<'t>,
+        line: Line<'t>,
+        key: &Key<'_>,
+        (new, name): (Entry<'t>, Name),
+        cargo: &mut Cargo,
+    ) -> Result<Wrote, TableError> {
+        let slot = match self.free_slot(line) {
+            Ok(slot) => slot,
             Err(refused) => {
-                self.release(desk, number);
+                self.release(desk, line);
                 self.retire(desk, name, cargo);
                 return Err(refused);
             }
         };
-        let entries = plan.entries;
-        self.publish(desk, number, key, plan, (new, name), cargo);
-        if entries > 0 {
-            self.help(desk);
-        }
-        Ok(if newest.is_some() { Wrote::Over } else { Wrote::New })
+        let change = Change { entries: 1, bytes: new.form().large_bytes() as i64 };
+        // SeqCst: before the look for sleepers; pairs with the look of one who waits. It is a release too, which pairs
+        // with the acquire of a slot.
+        let put = || _ = slot.swap(name.slot(key.tag()).0, Ordering::SeqCst);
+        self.publish(desk, line, Name::NONE, change, put, cargo);
+        self.help(desk);
+        Ok(Wrote::New)
+    }
+
+    /// Whether an entry is all there is of a key, and nobody looks at it any more when another is put.
+    #[inline(always)]
+    fn is_all(&self, found: Found<'t>, how: &How) -> bool {
+        let (version, at) = (found.entry.version(), how.view.at);
+        !found.entry.older(found.form).is_some() && (version == at || version < at && how.floor >= at)
+    }
+
+    /// Puts an entry in place of all there is of a key.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments, reason = "where, what and in place of what")]
+    fn replace(
+        &self,
+        desk: &Desk<'t>,
+        line: Line<'t>,
+        key: &Key<'_>,
+        slot: &AtomicU64,
+        found: Found<'t>,
+        (new, name): (Entry<'t>, Name),
+        cargo: &mut Cargo,
+    ) {
+        let bytes = new.form().large_bytes() as i64 - found.form.large_bytes() as i64;
+        let old = found.entry.name(found.head);
+        // Release: pairs with the acquire of a slot. The SeqCst step before the look for sleepers is that of `retire`.
+        let put = || slot.store(name.slot(key.tag()).0, Ordering::Release);
+        self.publish(desk, line, old, Change { entries: 0, bytes }, put, cargo);
     }
 
     /// Fills an entry that nobody sees.
-    #[inline]
+    #[inline(always)]
     fn prepare(
         &self,
         desk: &Desk<'t>,
@@ -185,10 +218,11 @@ impl<'t, G: Ground> Shard<'t, G> {
         let (taken, damaged) = (entry.head(), TableError::damaged("an entry is not where it was"));
         let name = entry.name(taken);
         let body = entry.body(0, form.words() - super::entry::HEAD_WORDS).ok_or(damaged)?;
-        let (key_words, value_words) = body.split_at(form.key_words());
+        let (key_words, rest) = body.split_at(form.key_words());
+        let value_words = &rest[..form.value_words()];
         store_bytes(key_words, key.bytes);
         entry.set_hash(key.hash, version);
-        entry.set_older(Name::NONE);
+        entry.set_older(form, Name::NONE);
         if form.is_large() {
             let filled = self.fill_large(entry, form, value_words, fill);
             filled.inspect_err(|_| self.drop_taken(desk))?;
@@ -236,74 +270,107 @@ impl<'t, G: Ground> Shard<'t, G> {
         }
     }
 
-    /// The slot and the newest entry of a key in a line that is in our hands.
-    #[inline]
-    fn newest_in(&self, number: usize, key: &Key<'_>) -> Option<(&'t AtomicU64, Found<'t>)> {
-        self.slots(number).find_map(|word| {
+    /// The slot of a key in a line that is in our hands.
+    #[inline(always)]
+    fn slot_of(&self, line: Line<'t>, key: &Key<'_>) -> Option<&'t AtomicU64> {
+        self.candidates(line, key.tag()).find(|word| {
             let slot = Slot(word.load(Ordering::Relaxed)); // nobody else changes a claimed line
-            let look = slot.has_tag(key.tag()).then(|| self.look(slot, key));
-            match look {
-                Some(Look::Yes(found)) => Some((word, found)),
-                _ => None,
-            }
+            slot != Slot::EMPTY && matches!(self.look(slot, key), Look::Yes(_))
         })
     }
 
-    fn is_expected(&self, newest: Option<(&AtomicU64, Found<'t>)>, how: &How) -> bool {
-        let seen = || match newest.map(|(_, found)| self.visible(found, how.view)) {
+    /// The entry of a slot in a line that is in our hands.
+    #[inline(always)]
+    pub(super) fn held(&self, slot: &AtomicU64) -> Option<Found<'t>> {
+        let slot = Slot(slot.load(Ordering::Relaxed)); // nobody else changes a claimed line
+        let entry = if slot == Slot::EMPTY { None } else { Entry::at(self.ground, slot.spot()) }?;
+        entry.head_for(slot).map(|head| Found { entry, head, form: entry.form() })
+    }
+
+    #[inline(always)]
+    fn is_expected(&self, slot: Option<&AtomicU64>, how: &How) -> bool {
+        how.expect == Expect::Any || self.is_as_expected(slot, how)
+    }
+
+    #[cold]
+    fn is_as_expected(&self, slot: Option<&AtomicU64>, how: &How) -> bool {
+        let seen = match slot.and_then(|slot| self.held(slot)).map(|found| self.visible(found, how.view)) {
             Some(Look::Yes(found)) => Some(found.entry.name(found.head)),
             _ => None,
         };
         match how.expect {
             Expect::Any => true,
-            Expect::Absent => seen().is_none(),
-            Expect::Same(name) => seen() == Some(name),
+            Expect::Absent => seen.is_none(),
+            Expect::Same(name) => seen == Some(name),
         }
     }
 
-    /// Which word will be changed, in a line that is in our hands. What no checkpoint needs any more goes at once.
-    #[inline]
-    fn plan(
+    /// Puts an entry among those that a key has at several checkpoints. What no checkpoint needs any more goes at once.
+    #[cold]
+    #[allow(clippy::too_many_arguments, reason = "where, what and among what")]
+    fn put_among(
         &self,
         desk: &Desk<'t>,
-        number: usize,
-        newest: Option<(&'t AtomicU64, Found<'t>)>,
+        line: Line<'t>,
+        key: &Key<'_>,
+        (slot, newest): (&AtomicU64, Found<'t>),
         how: &How,
+        (new, name): (Entry<'t>, Name),
         cargo: &mut Cargo,
-    ) -> Result<Plan<'t>, TableError> {
+    ) {
         let at = how.view.at;
-        let Some((slot, newest)) = newest else {
-            return Ok(Plan { place: Place::Slot(self.free_slot(number)?), older: Name::NONE, old: None, entries: 1 });
-        };
         self.prune(desk, newest, how, cargo);
-        let (mut place, mut found) = (Place::Slot(slot), Some(newest));
-        while let Some(newer) = found.filter(|found| found.entry.version() > at) {
-            (place, found) = (Place::Behind(newer.entry), self.older(&newer));
+        let (mut newer, mut next) = (None, Some(newest));
+        while let Some(found) = next.filter(|found| found.entry.version() > at) {
+            (newer, next) = (Some(found), self.older(&found));
         }
-        let Some(found) = found else { return Ok(Plan { place, older: Name::NONE, old: None, entries: 0 }) };
-        let older = found.entry.older();
-        let goes = found.entry.version() == at || how.floor >= at;
-        let (older, old) = if goes { (older, Some(found)) } else { (found.entry.name(found.head), None) };
-        // What is still behind it then is for checkpoints that nobody may look at, and goes with the next pruning.
-        Ok(Plan { place, older, old, entries: 0 })
+        let goes = next.filter(|found| found.entry.version() == at || how.floor >= at);
+        if newer.is_some() && !self.facts.history {
+            // Of a checkpoint that was retired since the call began: nobody will ever see it.
+            self.release(desk, line);
+            return self.retire(desk, name, cargo);
+        }
+        let older = match (goes, next) {
+            (Some(goes), _) => goes.entry.older(goes.form),
+            (None, Some(stays)) => stays.entry.name(stays.head),
+            (None, None) => Name::NONE,
+        };
+        new.set_older(new.form(), older);
+        let old = goes.map_or(Name::NONE, |goes| goes.entry.name(goes.head));
+        let gone = goes.map_or(0, |goes| goes.form.large_bytes());
+        let change = Change { entries: 0, bytes: new.form().large_bytes() as i64 - gone as i64 };
+        let put = || match newer {
+            Some(newer) => newer.entry.set_older(newer.form, name),
+            // SeqCst: as in `put_new`.
+            None => _ = slot.swap(name.slot(key.tag()).0, Ordering::SeqCst),
+        };
+        self.publish(desk, line, old, change, put, cargo);
     }
 
     /// The next entry of the same key. The line is in our hands.
     pub(super) fn older(&self, found: &Found<'t>) -> Option<Found<'t>> {
-        let older = found.entry.older();
+        let older = found.entry.older(found.form);
         let entry = older.is_some().then(|| Entry::at(self.ground, older.spot())).flatten()?;
         let head = entry.head();
         older.means(head).then(|| Found { entry, head, form: entry.form() })
     }
 
     /// Takes out the entries behind the newest of a key that no checkpoint from the floor on sees, the oldest first.
+    #[inline(always)]
     pub(super) fn prune(&self, desk: &Desk<'t>, newest: Found<'t>, how: &How, cargo: &mut Cargo) {
+        if newest.entry.older(newest.form).is_some() {
+            self.prune_some(desk, newest, how, cargo);
+        }
+    }
+
+    #[cold]
+    fn prune_some(&self, desk: &Desk<'t>, newest: Found<'t>, how: &How, cargo: &mut Cargo) {
         while let Some((before, last)) = self.last_unseen(newest, how) {
             let change = Change { entries: 0, bytes: -(last.form.large_bytes() as i64) };
             let name = last.entry.name(last.head);
             desk.note_old(name);
             desk.note_change(change, false);
-            before.entry.set_older(Name::NONE);
+            before.entry.set_older(before.form, Name::NONE);
             mark!("table.entry.pruned");
             desk.note_change(change, true);
             self.retire(desk, name, cargo);
@@ -323,36 +390,27 @@ impl<'t, G: Ground> Shard<'t, G> {
         (hidden || how.is_past(&last)).then_some((before, last))
     }
 
-    /// Makes the planned change, and ends what goes by it.
-    #[inline]
+    /// Changes the one word that decides, releases the line, and ends what goes by it.
+    #[inline(always)]
     fn publish(
         &self,
         desk: &Desk<'t>,
-        number: usize,
-        key: &Key<'_>,
-        plan: Plan<'t>,
-        (new, name): (Entry<'t>, Name),
+        line: Line<'t>,
+        old: Name,
+        change: Change,
+        put: impl FnOnce(),
         cargo: &mut Cargo,
     ) {
-        new.set_older(plan.older);
-        let old = plan.old.map_or(Name::NONE, |old| old.entry.name(old.head));
-        let gone = plan.old.map_or(0, |old| old.form.large_bytes());
-        let change = Change { entries: plan.entries, bytes: new.form().large_bytes() as i64 - gone as i64 };
         desk.note_old(old);
         desk.note_change(change, false);
-        match plan.place {
-            // SeqCst: before the look for sleepers; pairs with the look of one who waits. It is a release too, which
-            // pairs with the acquire of a slot.
-            Place::Slot(slot) => drop(slot.swap(name.slot(key.tag()).0, Ordering::SeqCst)),
-            Place::Behind(newer) => newer.set_older(name),
-        }
+        put();
         mark!("table.slot.published");
         desk.note_change(change, true);
-        self.release(desk, number);
-        self.tell();
+        self.release(desk, line);
         if old.is_some() {
             self.retire(desk, old, cargo);
         }
+        self.tell();
         desk.count(change);
     }
 
@@ -366,61 +424,41 @@ impl<'t, G: Ground> Shard<'t, G> {
     }
 
     fn remove_at(&self, desk: &Desk<'t>, key: &Key<'_>, how: &How, cargo: &mut Cargo) -> Result<Wrote, TableError> {
-        let number = self.claim(desk, key.hash);
-        let Some((slot, newest)) = self.newest_in(number, key) else {
-            self.release(desk, number);
+        let line = self.claim(desk, key.hash);
+        let found = self.slot_of(line, key).and_then(|slot| Some((slot, self.held(slot)?)));
+        let seen = found.filter(|(slot, newest)| {
+            matches!(self.visible(*newest, how.view), Look::Yes(_)) && self.is_expected(Some(slot), how)
+        });
+        let Some((slot, newest)) = seen else {
+            self.release(desk, line);
             return Ok(Wrote::Refused);
         };
-        let seen = matches!(self.visible(newest, how.view), Look::Yes(_));
-        if !seen || !self.is_expected(Some((slot, newest)), how) {
-            self.release(desk, number);
-            return Ok(Wrote::Refused);
-        }
         self.prune(desk, newest, how, cargo);
-        let alone = !newest.entry.older().is_some();
+        let alone = !newest.entry.older(newest.form).is_some();
         // Else who puts it at an earlier checkpoint would make it seen at this one.
         if alone && how.floor >= how.view.at {
-            self.clear(desk, number, slot, newest, cargo);
+            self.clear(desk, line, slot, newest, cargo);
             return Ok(Wrote::Over);
         }
-        let marked = self.mark_gone(desk, number, key, (slot, newest), how, cargo);
-        if marked.is_err() {
-            self.release(desk, number);
+        // An entry that says that there is no value any more.
+        let form = Form::new(key.bytes.len(), 0).with(form::CHAINED, self.facts.history);
+        let form = form.with(form::GONE, true).with(form::KEPT, true);
+        match self.prepare(desk, key, form, how.view.at, |_| ()) {
+            Ok(new) => self.put_among(desk, line, key, (slot, newest), how, new, cargo),
+            Err(refused) => {
+                self.release(desk, line);
+                return Err(refused);
+            }
         }
-        marked.map(|()| Wrote::Over)
+        Ok(Wrote::Over)
     }
 
     /// Takes the only entry of a key out of a line that is in our hands, and releases the line.
-    pub(super) fn clear(&self, desk: &Desk<'t>, number: usize, slot: &AtomicU64, only: Found<'t>, cargo: &mut Cargo) {
-        let name = only.entry.name(only.head);
+    pub(super) fn clear(&self, desk: &Desk<'t>, line: Line<'t>, slot: &AtomicU64, only: Found<'t>, cargo: &mut Cargo) {
         let change = Change { entries: -1, bytes: -(only.form.large_bytes() as i64) };
-        desk.note_old(name);
-        desk.note_change(change, false);
-        slot.swap(Slot::EMPTY.0, Ordering::SeqCst); // as in `publish`
-        mark!("table.slot.cleared");
-        desk.note_change(change, true);
-        self.release(desk, number);
-        self.tell();
-        self.retire(desk, name, cargo);
-        desk.count(change);
-    }
-
-    /// Puts an entry that says that there is no value any more.
-    fn mark_gone(
-        &self,
-        desk: &Desk<'t>,
-        number: usize,
-        key: &Key<'_>,
-        newest: (&'t AtomicU64, Found<'t>),
-        how: &How,
-        cargo: &mut Cargo,
-    ) -> Result<(), TableError> {
-        let form = Form::new(key.bytes.len(), 0).with(form::GONE, true).with(form::KEPT, true);
-        let new = self.prepare(desk, key, form, how.view.at, |_| ())?;
-        let plan = self.plan(desk, number, Some(newest), how, cargo);
-        let plan = plan.inspect_err(|_| self.retire(desk, new.1, cargo))?;
-        self.publish(desk, number, key, plan, new, cargo);
-        Ok(())
+        // SeqCst: as in `put_new`.
+        let take = || _ = slot.swap(Slot::EMPTY.0, Ordering::SeqCst);
+        self.publish(desk, line, only.entry.name(only.head), change, take, cargo);
     }
 
     /// Wakes those who wait for a change of the table, if there are any.

@@ -22,7 +22,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{FnRef, Scope, Thunk, panics, resolve};
-use crate::sys::{birth as own, overflow, pmix_helper, process, socket};
+use crate::sys::{birth as own, overflow, pmix_helper, pmix_office, process, socket};
 use crate::wire;
 
 /// Set in a child's environment to its parent's process id.
@@ -57,7 +57,6 @@ pub(crate) struct Refusal(pub(crate) String);
 #[derive(Debug)]
 pub(crate) struct Birth {
     /// Its end of the control socket, which the first thread watches too.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for entries that talk to their parent"))]
     pub(crate) socket: OwnedFd,
     /// What came with the `Hello`.
     pub(crate) descriptors: Vec<OwnedFd>,
@@ -87,6 +86,9 @@ pub(crate) fn become_child_if_asked() {
     super::hook::ensure_linked();
     if pmix_helper::is_asked() {
         pmix_helper::be_helper();
+    }
+    if pmix_office::is_asked() {
+        pmix_office::be_server();
     }
     if let Some(parent) = asked() {
         forget_asked();
@@ -158,6 +160,16 @@ fn live(entry: &Thunk, argument: &[u8]) -> ! {
     let mut scope = Scope::new(argument, &mut output);
     let ended = panic::catch_unwind(AssertUnwindSafe(|| entry.call(&mut scope)));
     std::process::exit(if matches!(ended, Ok(Ok(()))) { 0 } else { PANICKED })
+}
+
+/// Ends a child with this code: properly, with exit handlers.
+pub(crate) fn finish(code: i32) -> ! {
+    std::process::exit(code)
+}
+
+/// Ends a child that cannot be what it was asked to be, in a way that the parent hears why.
+pub(crate) fn give_up(socket: &OwnedFd, why: String) -> ! {
+    refuse(socket, why)
 }
 
 /// What a child that has ended said on its control socket, if it said why it would not begin.

@@ -9,7 +9,7 @@ use std::ffi::{c_char, c_int};
 
 use super::birth;
 use crate::sys::image;
-use crate::sys::pmix_helper;
+use crate::sys::{pmix_helper, pmix_office};
 
 type Constructor = extern "C" fn(c_int, *const *const c_char, *const *const c_char);
 
@@ -21,6 +21,9 @@ static ENTRY: Constructor = hook;
 extern "C" fn hook(argc: c_int, argv: *const *const c_char, environment: *const *const c_char) {
     if pmix_helper::is_asked() && in_main_executable() {
         pmix_helper::be_helper();
+    }
+    if pmix_office::is_asked() && in_main_executable() {
+        pmix_office::be_server();
     }
     let Some(parent) = birth::asked() else { return };
     if !in_main_executable() {

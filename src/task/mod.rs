@@ -21,4 +21,5 @@ pub(crate) use failure::{Failure, TaskError};
 pub(crate) use reference::{FnRef, build, find_in_full, name_in_full, reference, resolve};
 #[cfg(test)]
 pub(crate) use reference::{image_path, load};
-pub(crate) use thunk::{Scope, Thunk};
+pub use thunk::Outcome;
+pub(crate) use thunk::{Captures, Scope, Thunk};

@@ -8,6 +8,7 @@
 use std::{
     any::{Any, TypeId, type_name},
     cell::Cell,
+    io::Write,
     marker::PhantomData,
     ptr::NonNull,
 };
@@ -129,6 +130,50 @@ pub(crate) fn entry<F: Function + Fn(&[u8])>(_held: F) -> &'static Thunk {
     descriptor!(Entry<F>, F)
 }
 
+/// The life of a process that was given an argument: puts the code with which the process is to end. A panic is the
+/// process's.
+pub(crate) fn life<F, T, R>(_held: F) -> &'static Thunk
+where
+    F: Function + Fn(T) -> R,
+    T: Message,
+    R: Outcome + 'static,
+{
+    descriptor!(Life<F, T, R>, F)
+}
+
+/// What a function gives that is the life of a process: the code with which the process ends.
+pub trait Outcome {
+    /// The code: 0 is well.
+    fn code(self) -> i32;
+}
+
+impl Outcome for () {
+    fn code(self) -> i32 {
+        0
+    }
+}
+
+/// The code itself, of which the system keeps the lowest eight bits.
+impl Outcome for i32 {
+    fn code(self) -> i32 {
+        self
+    }
+}
+
+/// An error is written to standard error, and the code is 1.
+impl<T: Outcome, E: std::fmt::Display> Outcome for Result<T, E> {
+    fn code(self) -> i32 {
+        match self {
+            Ok(well) => well.code(),
+            Err(error) => {
+                // Without a standard error there is still the code.
+                let _ = writeln!(std::io::stderr(), "Error: {error}");
+                1
+            }
+        }
+    }
+}
+
 /// A thunk as a constant: one of `$Way`, for the function `$F`.
 macro_rules! descriptor {
     ($Way:ty, $F:ty) => {
@@ -153,8 +198,8 @@ impl<F> Captures<F> {
     );
 }
 
-/// The only value of a function's type, made from nothing.
-fn remake<F: Function>() -> F {
+/// The only value of a function's type, made from nothing: for who held one of it, in this process or another.
+pub(crate) fn remake<F: Function>() -> F {
     const { Captures::<F>::NOTHING };
     // SAFETY: a type of size 0 is read from nowhere, so the pointer need only be aligned. It has a value:
     // who named this thunk held one, of the same build. That there are now more of them is what `Copy`
@@ -169,6 +214,7 @@ struct ParMany<F, T, R>(PhantomData<fn(F, T) -> R>);
 struct Context<C>(PhantomData<fn() -> C>);
 struct Make<F, T, R>(PhantomData<fn(F, T) -> R>);
 struct Entry<F>(PhantomData<fn(F)>);
+struct Life<F, T, R>(PhantomData<fn(F, T) -> R>);
 
 impl<F: Function + Fn(T) -> R, T: Message, R: Message> One<F, T, R> {
     fn call(scope: &mut Scope<'_>) -> Result<(), Failure> {
@@ -238,6 +284,14 @@ impl<F: Function + Fn(T) -> R, T: Message, R: Send + Sync + 'static> Make<F, T, 
 impl<F: Function + Fn(&[u8])> Entry<F> {
     fn call(scope: &mut Scope<'_>) -> Result<(), Failure> {
         remake::<F>()(scope.input);
+        Ok(())
+    }
+}
+
+impl<F: Function + Fn(T) -> R, T: Message, R: Outcome> Life<F, T, R> {
+    fn call(scope: &mut Scope<'_>) -> Result<(), Failure> {
+        let code = remake::<F>()(wire::decode(scope.input)?).code();
+        scope.output.extend_from_slice(&code.to_le_bytes());
         Ok(())
     }
 }

@@ -5,6 +5,7 @@
 #![allow(dead_code)] // Each binary takes what it needs.
 
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,9 +17,27 @@ pub struct Job(pub Vec<Child>);
 
 /// Starts a job whose rank `r` is on node `nodes[r]`.
 pub fn start(part: &str, nodes: &[u32]) -> Job {
+    start_with(part, nodes, |_| Vec::new())
+}
+
+/// The same, with variables for each rank.
+pub fn start_with(part: &str, nodes: &[u32], variables: impl Fn(usize) -> Vec<(&'static str, String)>) -> Job {
+    start_through(&[], part, nodes, variables)
+}
+
+/// The same, by way of a program that becomes the rank in the end: its words come before the rank's own.
+pub fn start_through(
+    words: &[&str],
+    part: &str,
+    nodes: &[u32],
+    variables: impl Fn(usize) -> Vec<(&'static str, String)>,
+) -> Job {
     let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).unwrap().port();
     let rank = |rank: usize| {
-        Command::new(std::env::current_exe().unwrap())
+        let program = std::env::current_exe().unwrap();
+        let mut line = words.iter().map(PathBuf::from).chain([program]);
+        Command::new(line.next().unwrap())
+            .args(line)
             .args(["a_rank_of_a_job", "--exact", "--nocapture"])
             .env("PART", part)
             .env("DRAGON_RENDEZVOUS", format!("127.0.0.1:{port}"))
@@ -26,6 +45,7 @@ pub fn start(part: &str, nodes: &[u32]) -> Job {
             .env("DRAGON_SIZE", nodes.len().to_string())
             .env("DRAGON_NODE_ID", nodes[rank].to_string())
             .env("DRAGON_SECRET", "a secret of this test and no other")
+            .envs(variables(rank))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

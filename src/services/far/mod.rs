@@ -4,6 +4,7 @@
 
 pub(super) mod words;
 
+pub(super) mod dict;
 mod names;
 mod queue;
 mod session;
@@ -12,6 +13,7 @@ pub(super) mod sync_words;
 mod watch;
 mod watched;
 
+pub(crate) use dict::{FarDict, OWN_HEAD_MOST, OWN_WORDS, lost_to};
 pub(crate) use names::Names;
 pub(crate) use queue::FarQueue;
 pub(crate) use session::FarSession;
@@ -20,9 +22,14 @@ pub(crate) use sync::{FarObject, Travels, tell_end};
 pub(crate) use sync_words::SyncOp;
 pub(crate) use watch::{SPELL, Watch};
 pub(crate) use watched::WatchedQueue;
-pub(crate) use words::{FarError, NewQueue, Why};
+pub(crate) use words::{FarError, NewQueue, Why, deadline_of, patience_of};
 
 use crate::mesh::Reply;
+
+/// The same, but for statuses that are the floor of dictionaries' own words.
+pub(crate) fn well_or_own(reply: Reply) -> Result<Reply, FarError> {
+    if reply.status >= OWN_WORDS { Ok(reply) } else { well(reply) }
+}
 
 /// The body of a reply that says that all went well, else the error that it says.
 pub(in crate::services) fn well(reply: Reply) -> Result<Reply, FarError> {

@@ -42,7 +42,12 @@ impl FarSession {
 
     /// Asks something; the answer comes into the inbox, with this tag.
     pub(crate) fn ask(&self, op: u32, message: &[u8], tag: u64) -> Result<(), MeshError> {
-        self.mesh.ask(self.node, SESSION, [message, bytemuck::bytes_of(&self.tail(op))], self.inbox, tag)
+        self.ask_for(self.inbox, op, message, tag)
+    }
+
+    /// The same with the answer into another channel of this process.
+    pub(crate) fn ask_for(&self, channel: ObjectId, op: u32, message: &[u8], tag: u64) -> Result<(), MeshError> {
+        self.mesh.ask(self.node, SESSION, [message, bytemuck::bytes_of(&self.tail(op))], channel, tag)
     }
 
     /// Asks something and waits for the answer.

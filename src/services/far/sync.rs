@@ -20,7 +20,7 @@ pub(crate) struct Travels(Mutex<BTreeSet<NodeNumber>>);
 
 impl Travels {
     /// Says to the own node's host that this process is going to use objects of that node.
-    fn go(&self, mesh: &Mesh, incarnation: u32, to: NodeNumber) -> Result<(), FarError> {
+    pub(super) fn go(&self, mesh: &Mesh, incarnation: u32, to: NodeNumber) -> Result<(), FarError> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !known.contains(&to) {
             well(mesh.call(mesh.me(), GUEST, &encode(&GuestCall::Goes { incarnation, to }))?)?;

@@ -16,11 +16,19 @@ pub(in crate::services) const QUEUE: Service = 2;
 pub(in crate::services) const NAMES: Service = 3;
 /// Locks, barriers, values and their like whose home is the node that is called.
 pub(in crate::services) const SYNC: Service = 20;
+/// Parts of dictionaries whose home is the node that is called.
+pub(in crate::services) const DICT: Service = 22;
 /// Processes that use objects of other nodes, and their end.
 pub(in crate::services) const GUEST: Service = 21;
 
+/// What a node has: cpus, memory, GPUs.
+pub(in crate::services) const MACHINE: Service = 30;
+
 /// Sessions: what a process of another node has running here.
 pub(in crate::services) const SESSION: Service = 10;
+
+/// Where nodes of MPI teams meet, and at the leader's the names that MPI programs publish.
+pub(in crate::services) const MPI: Service = 40;
 
 /// Why the other node refused: the status of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,14 +169,14 @@ impl QueueHead {
 }
 
 /// How long to wait, in nanoseconds: 0 is not at all, all ones is for ever. Clocks of two nodes do not agree on times.
-pub(super) fn patience_of(deadline: Deadline) -> u64 {
+pub(crate) fn patience_of(deadline: Deadline) -> u64 {
     match deadline.left() {
         None => u64::MAX,
         Some(left) => u64::try_from(left.as_nanos()).unwrap_or(u64::MAX),
     }
 }
 
-pub(super) fn deadline_of(patience: u64) -> Deadline {
+pub(crate) fn deadline_of(patience: u64) -> Deadline {
     match patience {
         0 => Deadline::Now,
         u64::MAX => Deadline::Never,

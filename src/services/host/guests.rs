@@ -66,11 +66,13 @@ impl Guests {
                 self.goes(request.process, incarnation, to);
                 answer.send(0, &[]);
             }
-            Ok(GuestCall::Ended { process, incarnation }) if here => {
-                self.ended_here(host, ProcId(process), incarnation)
-            }
             Ok(GuestCall::Ended { process, incarnation }) => {
-                self.ended_there((request.from, ProcId(process)), incarnation);
+                let process = ProcId(process);
+                self.ended_there((request.from, process), incarnation);
+                host.dicts.ended(host, request.from, process, incarnation);
+                if here {
+                    self.ended_here(host, process, incarnation);
+                }
             }
             Ok(GuestCall::Goes { .. }) => unclear(answer, "a process tells its own node where it goes"),
             Err(error) => unclear(answer, &error.to_string()),
@@ -115,6 +117,12 @@ impl Guests {
         let guest = ended.then(|| book.guests.remove(&whence)).flatten();
         drop(book);
         guest.iter().for_each(|guest| guest.leave());
+    }
+
+    /// Whether a process has ended, as far as is known here.
+    pub(super) fn is_past(&self, node: NodeNumber, process: ProcId, incarnation: u32) -> bool {
+        let book = lock(&self.book);
+        book.lost.contains(&node) || book.ended.get(&(node, process)).is_some_and(|ended| *ended >= incarnation)
     }
 
     /// A node is lost, and its processes with it.

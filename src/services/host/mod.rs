@@ -3,25 +3,37 @@
 //! What can be answered at once is answered on the thread that brought the call; what may wait gets a thread of its
 //! own for as long as it waits (`services/threads.rs`).
 
+mod dicts;
 mod guests;
 mod latches;
+mod machine;
+mod meetings;
 mod names;
 mod queues;
+mod roster;
 mod sessions;
 mod sync;
 mod world;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::dicts::Dicts;
+pub(crate) use self::dicts::{DictCall, DictHome, seat as seat_dict};
 use self::guests::Guests;
+use self::machine::Description;
+pub(crate) use self::machine::describe;
+pub(super) use self::meetings::MeetingCall;
+use self::meetings::Meetings;
 use self::names::Registry;
 use self::queues::Queues;
+pub(crate) use self::roster::Reservist;
+use self::roster::Roster;
 use self::sessions::Sessions;
 pub(crate) use self::sessions::{Guest, Venue};
 use self::world::World;
 pub(crate) use self::world::{Loss, finish};
 use super::agent::Agent;
-use super::far::words::{GUEST, NAMES, QUEUE, SESSION, SYNC, WORLD, Why};
+use super::far::words::{DICT, GUEST, MACHINE, MPI, NAMES, QUEUE, SESSION, SYNC, WORLD, Why};
 use super::threads::Threads;
 use crate::id::NodeNumber;
 use crate::mesh::{Answer, Hub, Mesh, Request, Server};
@@ -65,12 +77,16 @@ struct Inner {
     hub: Arc<Hub>,
     memory: Arc<Memory>,
     seat: Seat,
-    threads: Threads,
+    threads: Arc<Threads>,
     world: World,
     queues: Queues,
+    dicts: Dicts,
     names: Registry,
     guests: Guests,
     sessions: Arc<Sessions>,
+    meetings: Meetings,
+    machine: Description,
+    roster: Arc<Roster>,
 }
 
 /// The server of a node's hub.
@@ -88,17 +104,22 @@ impl Host {
         let world = World::new(&seat, Box::new(tell));
         let (queues, names) = (Queues::new(memory.clone()), Registry::default());
         let guests = Guests::new(memory.clone());
-        let sessions = Sessions::new(memory.clone());
+        let roster = Roster::new();
+        let sessions = Sessions::new(memory.clone(), roster.clone());
         let inner = Inner {
             hub: hub.clone(),
             memory: memory.clone(),
             seat,
-            threads: Threads::new(),
+            threads: Arc::new(Threads::new()),
             world,
             queues,
+            dicts: Dicts::default(),
             names,
             guests,
             sessions,
+            meetings: Meetings::default(),
+            machine: Description::default(),
+            roster,
         };
         let host = Host(Arc::new(inner));
         hub.set_server(Arc::new(host.clone()));
@@ -113,11 +134,17 @@ impl Host {
     /// Ends what other nodes have running here.
     pub(crate) fn close(&self) {
         self.0.sessions.close();
+        self.0.dicts.close();
     }
 
     /// A rank of this node has ended without a farewell.
     pub(crate) fn rank_is_gone(&self, rank: u32, how: &str) {
         self.0.world.rank_is_gone(&self.0, rank, how);
+    }
+
+    /// And what it held has been repaired.
+    pub(crate) fn rank_is_buried(&self, rank: u32, how: &str) {
+        self.0.roster.tell(Reservist::Gone { rank, how: how.into() });
     }
 }
 
@@ -132,10 +159,13 @@ impl Server for Host {
         match request.service {
             WORLD => self.0.world.serve(&self.0, &request, answer),
             QUEUE => self.0.queues.serve(&self.0, request, answer),
+            DICT => self.0.dicts.serve(&self.0, request, answer),
             NAMES => self.0.names.serve(&self.0, &request, answer),
             SYNC => sync::serve(&self.0.guests, self.0.hub.me(), &self.0.threads, &request, answer),
             GUEST => self.0.guests.serve(&self.0, &request, answer),
+            MACHINE => machine::serve(&self.0, answer),
             SESSION => self.0.sessions.serve(&self.0.threads, request, answer),
+            MPI => self.0.meetings.serve(&request, answer),
             other => {
                 let (node, process) = (request.from, request.process.0);
                 tracing::error!(node, process, service = other, "a call that nobody serves");
@@ -147,7 +177,9 @@ impl Server for Host {
     fn lost(&self, node: NodeNumber, why: &str) {
         self.0.queues.lost(node);
         self.0.guests.lost(node);
+        self.0.dicts.lost(&self.0, node);
         self.0.sessions.lost(node);
+        self.0.meetings.lost(node);
         self.0.world.node_is_gone(&self.0, node, why);
     }
 }

@@ -8,15 +8,21 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
+use crossbeam::channel::Receiver;
+
 use super::super::agent::Agent;
 use super::super::far::words::{IS_WANTED, OPEN, Opening, SESSION, SessionTail, Why};
 use super::super::threads::Threads;
+use super::roster::{Reservist, Roster};
 use super::{lock, unclear};
 use crate::channel::Channel;
 use crate::id::{NodeNumber, ObjectId};
+use crate::latch;
 use crate::mesh::{Answer, Body, Hub, Mesh, Request};
-use crate::mm::{Memory, MemoryConfig};
+use crate::mm::{Life, Memory, MemoryConfig};
 use crate::task::{self, Scope};
+use crate::time::Deadline;
+use crate::wait::{Patience, wait_until};
 use crate::wire;
 
 /// What a session consists of on this side.
@@ -38,6 +44,7 @@ pub(crate) struct Venue {
     owner: NodeNumber,
     session: u64,
     sessions: Weak<Sessions>,
+    roster: Arc<Roster>,
 }
 
 /// What guests need of their node: there when it is complete.
@@ -63,13 +70,14 @@ type Seated = Option<Arc<dyn Guest>>;
 /// The sessions of this node.
 pub(in crate::services) struct Sessions {
     memory: Arc<Memory>,
+    roster: Arc<Roster>,
     house: OnceLock<House>,
     guests: Mutex<HashMap<(NodeNumber, u64), Seated>>,
 }
 
 impl Sessions {
-    pub(super) fn new(memory: Arc<Memory>) -> Arc<Sessions> {
-        Arc::new(Sessions { memory, house: OnceLock::new(), guests: Mutex::default() })
+    pub(super) fn new(memory: Arc<Memory>, roster: Arc<Roster>) -> Arc<Sessions> {
+        Arc::new(Sessions { memory, roster, house: OnceLock::new(), guests: Mutex::default() })
     }
 
     pub(super) fn furnish(&self, hub: Arc<Hub>, config: MemoryConfig, agent: Arc<Agent>) {
@@ -139,6 +147,7 @@ impl Sessions {
             owner,
             session,
             sessions: Arc::downgrade(self),
+            roster: self.roster.clone(),
         };
         STAGE.set(Some(Stage { venue, guest: None }));
         let mut said = Vec::new();
@@ -184,11 +193,25 @@ impl Venue {
         self.mesh.me()
     }
 
+    /// What becomes of the ranks of this node, from the beginning.
+    pub(crate) fn reservists(&self) -> Receiver<Reservist> {
+        self.roster.listen()
+    }
+
     /// Whether the owner is still there. Waits for its node to answer.
     pub(crate) fn is_wanted(&self) -> bool {
         let tail = SessionTail { session: self.session, op: IS_WANTED, spare: 0 };
         let answer = self.mesh.call(self.owner, SESSION, bytemuck::bytes_of(&tail));
         answer.is_ok_and(|reply| reply.body.first() == Some(&1))
+    }
+
+    /// Waits until everything that a process held has been given back, whoever sees to it.
+    pub(crate) fn wait_for_end(&self, life: Life, deadline: Deadline) {
+        let over = || self.memory.is_past(life).then_some(());
+        let waited = wait_until(latch::cell_of_ends(&self.memory), &mut Patience::new(), deadline, over);
+        if waited.is_err() {
+            tracing::warn!("the repair of a death takes long");
+        }
     }
 
     /// The guest goes.

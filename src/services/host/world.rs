@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::super::far::words::{WORLD, Why};
 use super::super::far::{self, FarError};
 use super::super::gate::{Gate, Opened};
-use super::{Inner, Seat, lock, unclear};
-use crate::id::NodeNumber;
+use super::{Inner, Reservist, Seat, lock, unclear};
+use crate::id::{NodeNumber, ObjectId, ProcId};
 use crate::mesh::{Answer, Mesh, MeshError, Request};
 use crate::wire;
 
@@ -30,8 +30,8 @@ pub(crate) enum Loss {
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Call {
-    /// A rank of this node has nothing more to do.
-    Finish { rank: u32 },
+    /// A rank of this node has nothing more to do; and where it takes orders meanwhile.
+    Finish { rank: u32, duty: Option<u64> },
     /// All ranks of a node have nothing more to do; and what it has lost.
     NodeFinish { losses: Vec<String> },
     /// To the leader, and from it to all.
@@ -39,8 +39,9 @@ enum Call {
 }
 
 /// Ends this rank's part in the world: returns when all ranks have called it, or are lost, with what was lost.
-pub(crate) fn finish(mesh: &Mesh, rank: u32) -> Result<Vec<String>, FarError> {
-    ask(mesh, mesh.me(), &Call::Finish { rank })
+/// Until then it takes orders at the channel `duty`, if there is one.
+pub(crate) fn finish(mesh: &Mesh, rank: u32, duty: Option<ObjectId>) -> Result<Vec<String>, FarError> {
+    ask(mesh, mesh.me(), &Call::Finish { rank, duty: duty.map(ObjectId::to_word) })
 }
 
 fn ask(mesh: &Mesh, node: NodeNumber, call: &Call) -> Result<Vec<String>, FarError> {
@@ -72,7 +73,8 @@ impl World {
 
     pub(super) fn serve(&self, host: &std::sync::Arc<Inner>, request: &Request, answer: Answer) {
         match wire::decode::<Call>(&request.body) {
-            Ok(Call::Finish { rank }) => {
+            Ok(Call::Finish { rank, duty }) => {
+                enlist(host, request.process, rank, duty);
                 let opened = lock(&self.here).arrive(rank, answer, &[]);
                 self.leave(host, opened);
             }
@@ -149,6 +151,15 @@ impl std::fmt::Display for Loss {
                 write!(f, "node {node} ({host}) with rank {} is lost: {how}", ranks.join(", rank "))
             }
         }
+    }
+}
+
+/// A rank that takes orders is known to those who give some.
+fn enlist(host: &Inner, process: ProcId, rank: u32, duty: Option<u64>) {
+    let Some(duty) = duty.and_then(ObjectId::from_word) else { return };
+    let entry = host.memory.processes().into_iter().find(|entry| entry.id == process);
+    if let Some(pid) = entry.map(|entry| entry.pid) {
+        host.roster.tell(Reservist::Here { rank, process, pid, duty });
     }
 }
 

@@ -43,10 +43,9 @@ fn a_million_keys_grow_the_table_and_two_processes_see_the_same() {
 }
 
 #[test]
-fn an_entry_takes_about_64_bytes_more_than_its_key_and_value() {
+fn an_entry_takes_at_most_64_bytes_more_than_its_key_and_value() {
     let count = if cfg!(debug_assertions) { 100_000 } else { 3_000_000_u64 };
-    // Where an entry needs a page of its own size, what the page says of itself comes on top.
-    for (key, value, most) in [(8, 8, 64.0), (8, 100, 64.0), (16, 1, 64.0), (8, 1024, 80.0), (9, 1000, 80.0)] {
+    for (key, value) in [(8, 8), (8, 100), (16, 1), (8, 1024), (12, 600)] {
         let count = count.min((1 << 30) / value as u64);
         let desk = Desktop::new(1, 8 << 30);
         let before = desk.in_use();
@@ -60,7 +59,7 @@ fn an_entry_takes_about_64_bytes_more_than_its_key_and_value() {
             }
         }
         println!("{key} + {value}: at most {worst:.1} bytes beyond");
-        assert!(worst <= most, "{key} + {value}: {worst}");
+        assert!(worst <= 64.0, "{key} + {value}: {worst}");
     }
 }
 
@@ -120,7 +119,7 @@ fn what_is_not_as_expected_is_left_alone() {
     assert_eq!(desk.put_as(b"k", b"1", &absent).unwrap(), Wrote::New);
     assert_eq!(desk.put_as(b"k", b"2", &absent).unwrap(), Wrote::Refused);
     let key = desk.table().key(b"k");
-    let (_, name) = desk.table().get(0, &key, View::up_to(0), &mut Vec::new(), |_| ()).unwrap().unwrap();
+    let name = desk.table().get(0, &key, View::up_to(0), &mut Vec::new(), |_| ()).unwrap().unwrap();
     let same = How { expect: Expect::Same(name), ..how(0) };
     assert_eq!(desk.put_as(b"k", b"3", &same).unwrap(), Wrote::Over);
     assert_eq!(desk.put_as(b"k", b"4", &same).unwrap(), Wrote::Refused);

@@ -22,7 +22,7 @@ impl Desktop {
     }
 
     fn within(memory: Arc<Memory>, shards: usize, limit: u64) -> Desktop {
-        let plan = Plan { label: 1, shards, limit, seed: 7, upper: [0; 8] };
+        let plan = Plan { label: 1, shards, limit, history: false, seed: 7, upper: [0; 8] };
         let table = Some(Table::create(&memory, &plan).unwrap());
         Desktop { memory, table }
     }
@@ -60,8 +60,10 @@ impl Desktop {
     fn get_at(&self, key: &[u8], at: u32) -> Option<Vec<u8>> {
         let key = self.table().key(key);
         let shard = self.table().shard_of(&key);
-        let got = self.table().get(shard, &key, View::up_to(at), &mut Cargo::new(), |bytes| bytes.to_vec());
-        got.unwrap().map(|(value, _)| value)
+        let mut value = None;
+        let take = |bytes: &[u8]| value = Some(bytes.to_vec());
+        self.table().get(shard, &key, View::up_to(at), &mut Cargo::new(), take).unwrap();
+        value
     }
 
     fn remove(&self, key: &[u8]) -> bool {

@@ -1,0 +1,132 @@
+//! Stored checkpoints of a dictionary of several nodes: each node stores its managers' keys, under a name of its own.
+//!
+//! Part `p` of `n` of the dictionary `name` is stored as a dictionary of the name `name@p.n` would be; one of one node as
+//! `name`. All `n` together are a *family*. A checkpoint is offered if all of a family have it, and it can be restored by a
+//! dictionary with any number of nodes and managers: each node reads all of it, and takes the keys that are its own.
+
+use super::DDict;
+use super::archive::Archive;
+use super::far_whole::{Did, Sent, did};
+use super::home::Note;
+use super::place::Map;
+use super::store::Persist;
+use crate::codec::Codec;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What part `place` of `places` is stored as.
+fn part_name(base: &str, place: usize, places: usize) -> String {
+    format!("{base}@{place}.{places}")
+}
+
+/// What the table of each place notes of a [`Persist`].
+pub(super) fn notes(persist: &Persist, base: &str, places: usize) -> Result<Vec<Option<Vec<u8>>>> {
+    (0..places).map(|place| Archive::note(persist.clone(), &part_name(base, place, places)).map(Some)).collect()
+}
+
+/// The parts of a stored dictionary, by their number.
+type Family = Vec<Archive>;
+
+/// All families of this name that are stored, that of so many parts first.
+fn families(note: &[u8], base: &str, places: usize) -> Result<Vec<Family>> {
+    let mut counts = Archive::counts(note, base)?;
+    counts.sort_by_key(|count| (*count != places, *count));
+    let member = |count: usize, place: usize| match count {
+        1 => vec![Archive::named(note, base)],
+        _ => vec![Archive::named(note, &part_name(base, place, count))],
+    };
+    let family = |count: usize| (0..count).flat_map(|place| member(count, place)).collect::<Result<Family>>();
+    counts.into_iter().map(family).collect()
+}
+
+/// The checkpoints that all parts of a family have.
+fn offered(family: &Family, label: u64) -> Result<Vec<u32>> {
+    let lists = family.iter().map(|part| part.offered(label)).collect::<Result<Vec<_>>>()?;
+    let Some((first, rest)) = lists.split_first() else { return Ok(Vec::new()) };
+    Ok(first.iter().copied().filter(|checkpoint| rest.iter().all(|list| list.contains(checkpoint))).collect())
+}
+
+impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
+    pub(super) fn far_persist(&self, map: &Map) -> Result<u32> {
+        self.whole().everywhere(map, persist_at::<K, V, C>, &()).map(|_| self.checkpoint_id())
+    }
+
+    pub(super) fn far_persisted(&self, map: &Map) -> Result<Vec<u32>> {
+        // All see the same store, so the first that is asked knows.
+        let one = self.at_manager(0);
+        let mut stored = one.everywhere(map, persisted_at::<K, V, C>, &map.directory.places.len())?;
+        Ok(stored.pop().map(|(_, stored)| stored).unwrap_or_default())
+    }
+
+    pub(super) fn far_restore(&self, map: &Map, checkpoint: u32) -> Result<()> {
+        let (whole, argument) = (self.whole(), (checkpoint, map.directory.places.len()));
+        // Every byte before anything is changed anywhere.
+        whole.everywhere(map, verify_at::<K, V, C>, &argument)?;
+        let loaded = whole.everywhere(map, restore_at::<K, V, C>, &argument).map(drop);
+        self.set_checkpoint_id(checkpoint);
+        loaded
+    }
+
+    /// The family that has a checkpoint.
+    fn family(&self, checkpoint: u32, places: usize) -> Result<Family> {
+        let none = || {
+            let text = format!("there is no whole stored checkpoint {checkpoint} of {}", self.body.name());
+            Error::new(ErrorKind::NoCheckpoint, text)
+        };
+        let (archive, base) = self.stored_as()?;
+        for family in families(&archive, &base, places)? {
+            if offered(&family, self.body.table().label())?.contains(&checkpoint) {
+                return Ok(family);
+            }
+        }
+        Err(none())
+    }
+
+    /// What the table notes of where it is stored, and the dictionary's name.
+    fn stored_as(&self) -> Result<(Vec<u8>, String)> {
+        let note = Note::of(&self.body)?;
+        note.and_then(|note| Some((note.archive?, note.base?))).ok_or_else(|| {
+            let text = format!("{} stores no checkpoints: `persist` of its builder says where", self.body.name());
+            Error::new(ErrorKind::InvalidArgument, text)
+        })
+    }
+}
+
+fn persist_at<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(sent: Sent<()>) -> Did<u32> {
+    did(sent.dict::<K, V, C>().and_then(|dict| dict.persist()))
+}
+
+fn persisted_at<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(sent: Sent<usize>) -> Did<Vec<u32>> {
+    did(sent.dict::<K, V, C>().and_then(|dict| {
+        let (archive, base) = dict.stored_as()?;
+        let mut stored = Vec::new();
+        for family in families(&archive, &base, sent.argument)? {
+            stored.extend(offered(&family, dict.body.table().label())?);
+        }
+        stored.sort_unstable();
+        stored.dedup();
+        Ok(stored)
+    }))
+}
+
+/// Looks at its share of the stored bytes.
+fn verify_at<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(sent: Sent<(u32, usize)>) -> Did<()> {
+    did(sent.dict::<K, V, C>().and_then(|dict| {
+        let (checkpoint, places) = sent.argument;
+        let family = dict.family(checkpoint, places)?;
+        let mine = family.iter().skip(sent.place as usize).step_by(places);
+        mine.into_iter().try_for_each(|part| part.verify(checkpoint, dict.body.table().label()))
+    }))
+}
+
+fn restore_at<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(sent: Sent<(u32, usize)>) -> Did<()> {
+    did(sent.dict::<K, V, C>().and_then(|dict| {
+        let (checkpoint, places) = sent.argument;
+        let family = dict.family(checkpoint, places)?;
+        let none = || Error::new(ErrorKind::Io, "a part of a dictionary does not know where the others are");
+        let directory = Note::of(&dict.body)?.and_then(|note| note.directory).ok_or_else(none)?;
+        dict.restore_from(checkpoint, &family, |key| {
+            let spot = directory.spot(directory.manager_of(key));
+            (spot.place == sent.place as usize).then_some(spot.shard)
+        })
+    }))
+}

@@ -1,0 +1,3 @@
+//! Decisions without effects: no clock, no thread, no file; what is decided comes back as a value.
+
+pub(crate) mod placement;
