@@ -89,12 +89,12 @@ impl<T: Message> Codec<T> for Postcard {
 
     #[inline]
     fn encode(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        wire::encode(value, out).map_err(|why| CodecError::new(why.to_string()))
+        wire::encode_alone(value, out).map_err(|why| CodecError::new(why.to_string()))
     }
 
     #[inline]
     fn decode(bytes: &[u8]) -> Result<T, CodecError> {
-        wire::decode(bytes).map_err(|why| CodecError::new(why.to_string()))
+        wire::decode_alone(bytes).map_err(|why| CodecError::new(why.to_string()))
     }
 }
 

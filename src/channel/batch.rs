@@ -33,18 +33,26 @@ impl<S: Store> Pipe<'_, S> {
         (sent > 0 || !closed).then_some(sent)
     }
 
-    /// Receives messages that are there, at most so many, as long as `take` says so; what else it returns is dropped when
-    /// the slot is free. How many.
-    pub(super) fn receive_run<R>(&self, most: usize, mut take: impl FnMut(&Found<'_, S>) -> (bool, R)) -> usize {
+    /// Receives messages that are there, at most so many, as long as `take` says so; what it leaves in `kept` is dropped
+    /// when the slot is free. How many.
+    pub(super) fn receive_run<K>(
+        &self,
+        most: usize,
+        mut take: impl FnMut(&Found<'_, S>, &mut Option<K>) -> bool,
+    ) -> usize {
+        let mut kept = None;
         let mut run = self.ring.read_run(self.me);
         let (mut taken, mut more) = (0, true);
         while taken < most && more {
-            match run.pull(&mut take) {
-                Ok((goes_on, _kept)) => {
+            match run.pull(|found| take(found, &mut kept)) {
+                Ok(goes_on) => {
                     taken += 1;
                     more = goes_on;
                 }
                 Err(_) => break,
+            }
+            if kept.is_some() {
+                kept = None;
             }
         }
         // Void slots may have been freed though nothing was taken.
@@ -90,27 +98,26 @@ impl Channel {
         Ok(sent)
     }
 
-    /// Receives what is there, at most `most` messages, each into `take`, as long as that says so; it returns the block
-    /// that a message came in. How many were taken out, and the error of the last of them if it could not be read.
+    /// Receives what is there, at most `most` messages, each into `take`, as long as that says so; it leaves the block that
+    /// a message came in. How many were taken out, and the error of the last of them if it could not be read.
     pub(crate) fn receive_run(
         &self,
         most: usize,
-        mut take: impl FnMut(Payload<'_>) -> (bool, Option<Block>),
+        mut take: impl FnMut(Payload<'_>, &mut Option<Block>) -> bool,
     ) -> Received {
         let pipe = self.pipe();
         let mut received = Received { taken: 0, error: None };
         loop {
             let (mut with_cargo, mut over) = (None, false);
-            let taken = pipe.receive_run((most - received.taken).min(RUN), |found| {
+            let taken = pipe.receive_run((most - received.taken).min(RUN), |found, kept| {
                 // SAFETY: the claimed slot is nobody else's while `found` is there.
                 with_cargo = unsafe { layout::has_cargo(found.body()) }.then(|| found.position());
-                let mut kept = None;
-                match self.open_found(found, &mut take) {
-                    Ok((more, block)) => (over, kept) = (!more, block),
+                match self.open_found(found, kept, &mut take) {
+                    Ok(more) => over = !more,
                     Err(error) => received.error = Some(error),
                 }
                 // What a message held is let go of when its slot is free.
-                (!over && with_cargo.is_none() && received.error.is_none(), kept)
+                !over && with_cargo.is_none() && received.error.is_none()
             });
             received.taken += taken;
             if let Some(position) = with_cargo {
@@ -126,8 +133,9 @@ impl Channel {
     fn open_found(
         &self,
         found: &Found<'_, Mapped>,
-        take: &mut impl FnMut(Payload<'_>) -> (bool, Option<Block>),
-    ) -> Result<(bool, Option<Block>), ChannelError> {
+        kept: &mut Option<Block>,
+        take: &mut impl FnMut(Payload<'_>, &mut Option<Block>) -> bool,
+    ) -> Result<bool, ChannelError> {
         let position = found.position();
         // SAFETY: the claimed slot is nobody else's while `found` is there.
         let opened = unsafe { layout::read_label(found.body(), self.0.inline) };
@@ -140,7 +148,7 @@ impl Channel {
             Labelled::Garbled => return Err(ChannelError::Garbled { what: "a message" }),
         };
         mark!("channel.run.opened");
-        let taken = take(payload);
+        let taken = take(payload, kept);
         if let Some(tally) = self.tally() {
             tally.take(self.0.me);
         }

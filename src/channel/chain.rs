@@ -193,14 +193,14 @@ impl Chain {
     pub(crate) fn receive_run(
         &self,
         most: usize,
-        mut take: impl FnMut(Payload<'_>) -> (bool, Option<Block>),
+        mut take: impl FnMut(Payload<'_>, &mut Option<Block>) -> bool,
     ) -> Received {
         let (mut in_block, tally) = (0, self.tally());
-        let take = |payload: Payload<'_>| {
+        let take = |payload: Payload<'_>, kept: &mut Option<Block>| {
             if let Payload::Block(block) = &payload {
                 in_block += block.len() as u64;
             }
-            let taken = take(payload);
+            let taken = take(payload, kept);
             tally.inspect(|tally| tally.take(self.0.me));
             taken
         };

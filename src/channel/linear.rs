@@ -124,10 +124,10 @@ fn get_runs(words: &Words, book: &Book, _: bool) {
     for _ in 0..2 {
         let begin = book.now();
         let mut got = Vec::new();
-        let take = |found: &Found<'_, Boxed>| {
+        let take = |found: &Found<'_, Boxed>, _: &mut Option<()>| {
             // SAFETY: the body of a claimed message, written by `fill`.
             got.push(Did::Got(unsafe { found.body().cast::<u64>().read() }));
-            (true, ())
+            true
         };
         assert_eq!(words.pipe(ProcId(4)).receive_run(3, take), got.len());
         book.write(begin, got);

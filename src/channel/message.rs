@@ -14,13 +14,12 @@ pub(crate) enum Payload<'a> {
 }
 
 impl Payload<'_> {
-    /// The block, to be kept until the slot is free. If it went before, and this process died in between, the message
-    /// would come again without it.
+    /// Leaves the block, if there is one, to be kept until the slot is free. If it went before, and this process died in
+    /// between, the message would come again without it.
     #[inline]
-    pub(crate) fn into_block(self) -> Option<Block> {
-        match self {
-            Payload::Inline(_) => None,
-            Payload::Block(block) => Some(block),
+    pub(crate) fn leave_block(self, kept: &mut Option<Block>) {
+        if let Payload::Block(block) = self {
+            *kept = Some(block);
         }
     }
 }

@@ -227,9 +227,13 @@ impl Body {
         }
     }
 
-    /// Receives what is there, at most `most` messages, each into `take`, as long as that says so; it returns the block that
+    /// Receives what is there, at most `most` messages, each into `take`, as long as that says so; it leaves the block that
     /// a message came in.
-    pub(super) fn receive_run(&self, most: usize, take: impl FnMut(Payload<'_>) -> (bool, Option<Block>)) -> Received {
+    pub(super) fn receive_run(
+        &self,
+        most: usize,
+        take: impl FnMut(Payload<'_>, &mut Option<Block>) -> bool,
+    ) -> Received {
         either!(self, one => one.receive_run(most, take), _far => Received { taken: 0, error: None })
     }
 

@@ -128,12 +128,13 @@ impl<T, C: Codec<T>> Queue<T, C> {
     fn get_run(&self, most: usize, taken: &mut Vec<T>) -> Result<(), GetManyError<T>> {
         let wanted = most - taken.len();
         let mut undecoded = None;
-        let take = |payload: Payload<'_>| {
+        let take = |payload: Payload<'_>, kept: &mut Option<_>| {
             match C::decode(&payload) {
                 Ok(message) => taken.push(message),
                 Err(why) => undecoded = Some(Undecoded::new(why, &payload)),
             }
-            (undecoded.is_none(), payload.into_block())
+            payload.leave_block(kept);
+            undecoded.is_none()
         };
         let received = self.body.receive_run(wanted, take);
         let error = match (undecoded, received.error) {

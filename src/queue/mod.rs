@@ -247,14 +247,22 @@ impl<T, C: Codec<T>> Queue<T, C> {
 
     #[inline]
     fn get_by(&self, deadline: Deadline) -> Result<T> {
+        // Put here from where it is read: what is handed from call to call is copied by each.
+        let (mut message, mut undecoded, mut block) = (None, None, None);
         let received = self.body.receive(deadline, |payload| {
-            let decoded = C::decode(&payload).map_err(|why| Undecoded::new(why, &payload));
-            (decoded, payload.into_block())
+            match C::decode(&payload) {
+                Ok(decoded) => message = Some(decoded),
+                Err(why) => undecoded = Some(Undecoded::new(why, &payload)),
+            }
+            payload.leave_block(&mut block);
         });
-        match received {
-            Ok((Ok(message), _block)) => Ok(message),
-            Ok((Err(undecoded), _block)) => Err(self.undecodable(undecoded)),
-            Err(error) => Err(self.refused(error)),
+        if let Err(error) = received {
+            return Err(self.refused(error));
+        }
+        match undecoded {
+            Some(undecoded) => Err(self.undecodable(undecoded)),
+            // Whoever receives has been given the message once.
+            None => Ok(message.expect("it was received")),
         }
     }
 

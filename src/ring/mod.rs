@@ -110,6 +110,7 @@ pub(crate) struct Ring<S> {
     store: S,
     mask: u64,
     known: KnownFree,
+    starved: Starved,
     /// Most messages at a time; the number of slots, or less.
     limit: u64,
 }
@@ -120,6 +121,12 @@ pub(crate) struct Ring<S> {
 #[repr(align(128))]
 struct KnownFree(AtomicU64);
 
+/// The last position at which a reader of this process found nothing. What is read there was waited for, so those behind it
+/// are most likely not there yet, and to fetch them would take their lines away from who is about to write them. In a line of
+/// its own, since this process's readers change it.
+#[repr(align(128))]
+struct Starved(AtomicU64);
+
 impl<S: Store> Ring<S> {
     /// A view of words that were [initialised](Ring::initialise).
     pub(crate) fn new(store: S) -> Self {
@@ -127,7 +134,9 @@ impl<S: Store> Ring<S> {
         // Relaxed: only a hint, and of no position whose words were not seen.
         let tail = Word::from(store.tail().load(Ordering::Relaxed)).position();
         let known = KnownFree(AtomicU64::new(Word::new(tail, 0).raw()));
-        Ring { store, mask, known, limit: mask + 1 }
+        // A position that no message has.
+        let starved = Starved(AtomicU64::new(u64::MAX));
+        Ring { store, mask, known, starved, limit: mask + 1 }
     }
 
     /// The same, with room for fewer messages than there are slots. All who use the ring must say the same.

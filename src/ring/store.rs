@@ -19,11 +19,19 @@ pub(crate) trait Store {
     fn soon_written(&self, _slot: usize) {}
     /// Tells the processor that this slot is going to be read.
     fn soon_read(&self, _slot: usize) {}
+    /// Tells the processor that this slot, whose seal is being watched, will be read as soon as that says so.
+    fn awaited(&self, _slot: usize) {}
 }
 
-/// Lines of a slot that are fetched ahead; longer ones the processor recognises by itself.
+/// Lines of a slot that are fetched ahead for a reader; longer ones the processor recognises by itself.
 #[cfg(target_arch = "x86_64")]
 const FETCHED_AHEAD: usize = 2;
+/// And for a writer, for whom each is one that a reader has to give up first: a message of 1 KiB.
+#[cfg(target_arch = "x86_64")]
+const OWNED_AHEAD: usize = 17;
+/// Lines of a slot that is awaited: its seal's, and the next. If there are more the writer would lose too many again.
+#[cfg(target_arch = "x86_64")]
+const AWAITED: usize = 2;
 
 /// A ring in memory that other processes map as well.
 #[derive(Clone)]
@@ -113,13 +121,23 @@ impl Store for Mapped {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     #[inline(always)]
     fn soon_written(&self, slot: usize) {
-        for line in 0..FETCHED_AHEAD.min(self.geometry.stride() / LINE) {
+        for line in 0..OWNED_AHEAD.min(self.geometry.stride() / LINE) {
             // SAFETY: within the slot; and a prefetch touches nothing. `_mm_prefetch` would ask for the line to read
             // it, unless compiled for newer processors only; this is a no-op on those that do not know it.
             unsafe {
                 let at = self.slot(slot).add(line * LINE).as_ptr();
                 std::arch::asm!("prefetchw byte ptr [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
             }
+        }
+    }
+
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[inline(always)]
+    fn awaited(&self, slot: usize) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        if self.geometry.stride() == AWAITED * LINE {
+            // SAFETY: within the slot; and a prefetch touches nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.slot(slot).add(LINE).as_ptr().cast()) };
         }
     }
 

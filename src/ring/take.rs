@@ -103,15 +103,38 @@ impl<S: Store> Ring<S> {
         let seal = Word::from(self.store.seal(slot).load(Ordering::SeqCst));
         match distance(position, seal.position()) {
             0 => {}
-            behind if behind < 0 => return Look::Empty,
+            behind if behind < 0 => {
+                self.starve(position);
+                // Else the second line would only be asked for when the first has come.
+                self.store.awaited(slot);
+                return Look::Empty;
+            }
             _ => return Look::Passed,
         }
-        // There is a message, so there may be more.
-        self.store.soon_read(self.slot(position + AHEAD));
+        if !self.is_starved(position) {
+            // It was there before it was asked for, so there may be more.
+            self.store.soon_read(self.slot(position + AHEAD));
+        }
         // Relaxed: the compare-and-swap that follows looks again; and for `Passed`, that `unstick` changed the
         // word back is seen by the version of `head`.
         let done = Word::from(self.store.reader(slot).load(Ordering::Relaxed));
         if done == Word::new(self.before(position), 0) { Look::Ready(seal.low() == VOID) } else { Look::Passed }
+    }
+
+    /// There is nothing at this position yet.
+    #[inline]
+    fn starve(&self, position: u64) {
+        // Looked at first, since who waits comes here again and again. The model checker has nothing to learn from a hint.
+        if !cfg!(feature = "shuttle") && !self.is_starved(position) {
+            // Relaxed: a hint of this process to itself.
+            self.starved.0.store(position, Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    fn is_starved(&self, position: u64) -> bool {
+        // Relaxed: as above.
+        !cfg!(feature = "shuttle") && self.starved.0.load(Ordering::Relaxed) == position
     }
 
     /// The position was claimed: whoever comes next need not look at it. Fails if a message was put back since.

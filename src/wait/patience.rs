@@ -19,9 +19,12 @@ use crate::time::{Deadline, now};
 /// Looks without so much as a pause: the answer of an awake peer arrives within these.
 const LOOKS: u32 = 200;
 /// Looks with a pause in between, before processors are offered to others.
-const PAUSED_LOOKS: u32 = 100;
-/// Never awake for longer than about what a wake-up costs.
-const AWAKE_MOST: Duration = Duration::from_micros(80);
+const PAUSED_LOOKS: u32 = 300;
+/// At first for about what a wake-up costs.
+const AWAKE_FIRST: Duration = Duration::from_micros(80);
+/// Longer only where that has just paid: what comes again and again within this time (a large message that is being
+/// copied) costs a wake-up less each time, and the first wait that lasts halves it.
+const AWAKE_MOST: Duration = Duration::from_micros(320);
 /// Never shorter: else a thread whose peer became quick would not find out.
 const AWAKE_LEAST: Duration = Duration::from_micros(4);
 /// A sleep shorter than this would better have been spent awake.
@@ -41,7 +44,7 @@ pub(crate) struct Patience {
 
 impl Patience {
     pub(crate) fn new() -> Patience {
-        Patience { awake: AWAKE_MOST, slow_yields: if processors() > 1 { 0 } else { CROWDED } }
+        Patience { awake: AWAKE_FIRST, slow_yields: if processors() > 1 { 0 } else { CROWDED } }
     }
 
     /// After [`Patience::looks`]: looks again and again for as long as it seems worth it.

@@ -1,10 +1,11 @@
 //! Values to bytes and back: one at a time, and many at once.
 //!
 //! ```text
-//! a number             its bytes
-//! a vector of numbers  length in bytes: u64 | the bytes
-//! anything else        postcard
-//! many                 count: u64 | each as above
+//! a number                    its bytes
+//! a vector of numbers         length in bytes: u64 | the bytes
+//! one that is all there is    the bytes
+//! anything else               postcard
+//! many                        count: u64 | each as above
 //! ```
 //! Bytes may come from a process that was killed while it wrote, or from a bug: whatever they are,
 //! reading them ends in a value or an error, and asks for no more memory than they justify.
@@ -31,24 +32,44 @@ pub(crate) fn encode<T: Message>(value: &T, out: &mut Vec<u8>) -> Result<(), Wir
     Ok(())
 }
 
-/// How many bytes a value takes, if that can be said at once.
+/// How many bytes a value takes that travels alone, if that can be said at once. A vector of numbers alone is only them,
+/// since whoever has all of its bytes knows how many there are.
 #[inline]
 pub(crate) fn known_length<T: 'static>(value: &T) -> Option<usize> {
-    if let Some(bytes) = number::bytes(value) {
-        return Some(bytes.len());
-    }
-    number::vector_bytes(value).map(|bytes| COUNT + bytes.len())
+    plain_bytes(value).map(<[u8]>::len)
 }
 
 /// Writes a value of known length into exactly that many bytes.
 #[inline]
 pub(crate) fn write_known<T: 'static>(value: &T, space: &mut [u8]) {
-    if let Some(bytes) = number::bytes(value) {
+    if let Some(bytes) = plain_bytes(value) {
         space.copy_from_slice(bytes);
-    } else if let Some(bytes) = number::vector_bytes(value) {
-        space[..COUNT].copy_from_slice(&(bytes.len() as u64).to_ne_bytes());
-        space[COUNT..].copy_from_slice(bytes);
     }
+}
+
+#[inline]
+fn plain_bytes<T: 'static>(value: &T) -> Option<&[u8]> {
+    number::bytes(value).or_else(|| number::vector_bytes(value))
+}
+
+/// Appends a value that travels alone.
+#[inline]
+pub(crate) fn encode_alone<T: Message>(value: &T, out: &mut Vec<u8>) -> Result<(), WireError> {
+    match plain_bytes(value) {
+        Some(bytes) => out.extend_from_slice(bytes),
+        None => return encode_by_serde(value, out),
+    }
+    Ok(())
+}
+
+/// Reads a value that travelled alone and is all of the bytes.
+#[inline]
+pub(crate) fn decode_alone<T: Message>(bytes: &[u8]) -> Result<T, WireError> {
+    if number::vector_width::<T>().is_none() {
+        return decode(bytes);
+    }
+    let none = || WireError::Decode { type_name: type_name::<T>(), why: postcard::Error::DeserializeBadEncoding };
+    number::vector_from_bytes(bytes).ok_or_else(none)
 }
 
 /// How many bytes every value of this type takes, if that is the same for all.
