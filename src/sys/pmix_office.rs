@@ -126,7 +126,7 @@ fn serve(parent: UnixStream) -> io::Result<()> {
         Err(why) => return (&parent).write_all(&frame(&Report::Begun(Err(why)))),
     };
     let served = desk.run(&coming);
-    desk.server.finish();
+    // Nobody is left to take leave of: this process ends at once, and the library has nothing else to tidy away.
     let _ = fs::remove_dir_all(&folder);
     served
 }
