@@ -40,6 +40,9 @@ fn main() -> dragon::Result<()> {
         }
         group.start()?;
         let exits = group.join()?;
+        if arguments.program.is_none() {
+            let _ = std::fs::remove_file(&program); // it was built for the occasion
+        }
         let well = exits.iter().filter(|exit| exit.success()).count();
         println!("{well} of {} ranks ended well", exits.len());
         if let Some(why) = group.broken() {

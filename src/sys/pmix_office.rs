@@ -12,19 +12,22 @@ use std::{
     env, fs,
     io::{self, Read, Write},
     os::{
-        fd::OwnedFd,
+        fd::{AsFd, OwnedFd},
         unix::{fs::DirBuilderExt, net::UnixStream},
     },
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, Sender, channel},
     thread,
+    time::Duration,
 };
 
 use super::pmix_helper;
 use super::pmix_server::{Call, Server, Waiting};
 use super::pmix_words::{Order, Report, frame, take};
+use super::rendezvous::{For, ready};
 use super::{birth, process};
+use crate::time::Deadline;
 
 /// Set in its environment to the process id of who started it.
 const VARIABLE: &str = "DRAGON_PMIX_SERVER";
@@ -76,8 +79,13 @@ impl Office {
 
 impl Drop for Office {
     fn drop(&mut self) {
-        // It ends with its socket; one that hangs in the library does not.
-        let _ = self.process.kill();
+        // It ends with its socket, which is closed by now, and tidies away; one that hangs in the library does not.
+        let patience = Deadline::after(Duration::from_secs(1));
+        let ended =
+            process::pidfd(self.process.id()).and_then(|pidfd| ready(&[(pidfd.as_fd(), For::Reading)], patience));
+        if !ended.is_ok_and(|ended| ended[0]) {
+            let _ = self.process.kill();
+        }
         let _ = self.process.wait();
         // What it has not tidied away itself.
         let _ = fs::remove_dir_all(&self.folder);
@@ -126,7 +134,7 @@ fn serve(parent: UnixStream) -> io::Result<()> {
         Err(why) => return (&parent).write_all(&frame(&Report::Begun(Err(why)))),
     };
     let served = desk.run(&coming);
-    desk.server.finish();
+    // Nobody is left to take leave of: this process ends at once, and the library has nothing else to tidy away.
     let _ = fs::remove_dir_all(&folder);
     served
 }

@@ -41,7 +41,6 @@ type Answer = Option<unsafe extern "C" fn(c_int, *const c_char, usize, *mut c_vo
 type Heard = Option<unsafe extern "C" fn(c_int, *mut c_char, usize, *mut c_void)>;
 
 type ServerInit = unsafe extern "C" fn(*mut c_void, *const Info, usize) -> c_int;
-type ServerFinalize = unsafe extern "C" fn() -> c_int;
 type RegisterNamespace = unsafe extern "C" fn(*const c_char, c_int, *const Info, usize, Done, *mut c_void) -> c_int;
 type SetupLocalSupport = unsafe extern "C" fn(*const c_char, *const Info, usize, Done, *mut c_void) -> c_int;
 type RegisterClient = unsafe extern "C" fn(*const Proc, u32, u32, *mut c_void, Done, *mut c_void) -> c_int;
@@ -330,15 +329,6 @@ impl Server {
         if let Err(why) = asked {
             tell(Call::Left { ticket, what: Err(why) });
         }
-    }
-
-    /// Ends.
-    pub(super) fn finish(self) {
-        if let Ok(finalize) = self.function::<ServerFinalize>(c"PMIx_server_finalize") {
-            // SAFETY: nothing of the library is used afterwards, and it stays loaded.
-            let _ = unsafe { finalize() };
-        }
-        std::mem::forget(self);
     }
 
     /// What the ranks may know of the team.
