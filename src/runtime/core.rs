@@ -17,7 +17,9 @@ use crate::id::{NodeNumber, ObjectId};
 use crate::mesh::{Hub, Member, Mesh, MeshError};
 use crate::mm::{Kind, Memory, MemoryConfig, View};
 use crate::prim::{AtomicU8, Ordering};
-use crate::services::{self, Agent, Born, Ended, FarDict, FarError, FarObject, Host, Names, Order, ServiceError, Travels};
+use crate::services::{
+    self, Agent, Born, Ended, FarDict, FarError, FarObject, Host, Names, Order, ServiceError, Travels,
+};
 use crate::sys;
 use crate::time::now;
 
