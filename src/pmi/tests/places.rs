@@ -18,7 +18,7 @@ fn mappings_are_as_short_as_launchers_write_them() {
     assert_eq!(mapping(&[0, 0, 1, 1, 2]), "(vector,(0,2,2),(2,1,1))");
     assert_eq!(mapping(&[0, 0, 1]), "(vector,(0,1,2),(1,1,1))");
     assert_eq!(mapping(&[0, 1, 1]), "(vector,(0,1,1),(1,1,2))");
-    assert_eq!(mapping(&[0, 1, 2, 0, 1, 0]), "(vector,(0,3,1),(0,2,1),(0,1,1))");
+    assert_eq!(mapping(&[0, 1, 2, 0, 1, 0]), "(vector,(0,3,1),(0,2,1))", "the last is the first of a repeat");
 }
 
 /// As MPICH reads it: block after block, the whole again and again.

@@ -53,9 +53,10 @@ proptest! {
             pieces.extend(play.say(0, piece));
             rest = after;
         }
-        // The book answers in its own time.
-        pieces.sort();
-        whole.sort();
+        // The book answers in its own time: in another place among the answers, or never if rubbish has ended the team by then.
+        for answers in [&mut pieces, &mut whole] {
+            answers.retain(|(_, line)| !line.contains("_result "));
+        }
         prop_assert_eq!(pieces, whole);
     }
 
