@@ -1,6 +1,9 @@
 //! The example `ranks` under the launchers that are installed, with the lines of README.md: what a user types first on a
 //! cluster. On this machine, and on two nodes made of namespaces (`tests/nodes.sh`), which need root.
 
+#[path = "common/slurm.rs"]
+mod slurm;
+
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,8 +28,12 @@ fn is_in_readme(line: &str) -> bool {
 /// Runs the example in a job of four ranks; `words` stand before it.
 fn under(launcher: &str, words: &[&str], nodes: usize) {
     let mut command = Command::new("timeout");
-    let output = command.arg("60").arg(launcher).args(words).arg("-n").arg(RANKS.to_string()).arg(example()).output();
-    let output = output.unwrap();
+    command.arg("60").arg(launcher).args(words).arg("-n").arg(RANKS.to_string()).arg(example());
+    check(&mut command, launcher, nodes, nodes);
+}
+
+fn check(command: &mut Command, launcher: &str, nodes: usize, names: usize) {
+    let output = command.output().unwrap();
     let (said, wrong) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if output.status.code() == Some(127) {
         return println!("SKIPPED: {launcher} cannot be started here: {wrong}");
@@ -37,7 +44,7 @@ fn under(launcher: &str, words: &[&str], nodes: usize) {
     let ranks: Vec<usize> = rows.iter().filter_map(|row| row.split_whitespace().next()?.parse().ok()).collect();
     assert_eq!(ranks, (0..RANKS).collect::<Vec<_>>(), "{launcher}: {said}");
     let hosts: std::collections::BTreeSet<&str> = rows.iter().filter_map(|row| row.split_whitespace().last()).collect();
-    assert_eq!(hosts.len(), nodes, "{launcher}: {said}");
+    assert_eq!(hosts.len(), names, "{launcher}: {said}");
 }
 
 #[test]
@@ -50,6 +57,16 @@ fn open_mpi() {
 fn mpich() {
     assert!(is_in_readme("mpiexec -n 4 target/release/examples/ranks"));
     under("mpiexec.hydra", &[], 1);
+}
+
+#[test]
+fn slurm() {
+    assert!(is_in_readme("srun -N 2 -n 8 target/release/examples/ranks"));
+    let Some(slurm) = slurm::Slurm::start() else { return };
+    // Its two nodes are one machine, where ranks share memory: one node, unless they are told that it is two.
+    check(slurm.run("srun -N 2 -n 4", None).arg(example()), "srun", 1, 1);
+    let told = "DRAGON_NODE_ID=$SLURM_NODEID exec \"$0\"";
+    check(slurm.run("srun -N 2 -n 4 sh -c", None).arg(told).arg(example()), "srun", 2, 1);
 }
 
 /// Two nodes of the bed, and a command that does there what `ssh` does elsewhere.
