@@ -115,6 +115,23 @@ fn open_mpi_on_two_nodes() {
     under("mpirun.openmpi", &words, 2);
 }
 
+/// Ranks on several machines find each other by PMIx, which is a library of the user's machine.
+#[test]
+fn a_wrong_library_is_named_on_every_rank_and_nobody_waits() {
+    let Some(bed) = Bed::make() else { return };
+    let words = ["--allow-run-as-root", "--mca", "plm_rsh_agent", &bed.agent(), "--host", "10.78.0.1:1,10.78.0.2:1"];
+    let mut command = Command::new("timeout");
+    command.args(["50", "mpirun.openmpi"]).args(words).args(["-x", "DRAGON_LIBPMIX=/no/such/libpmix.so", "-n", "2"]);
+    let output = command.arg(example()).output().unwrap();
+    let wrong = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(127) {
+        return println!("SKIPPED: mpirun.openmpi cannot be started here: {wrong}");
+    }
+    assert!(!output.status.success() && output.status.code() != Some(124), "{}\n{wrong}", output.status);
+    let named = |line: &&str| line.contains("/no/such/libpmix.so") && line.contains("DRAGON_LIBPMIX");
+    assert_eq!(wrong.lines().filter(named).count(), 2, "{wrong}");
+}
+
 #[test]
 fn mpich_on_two_nodes() {
     let Some(bed) = Bed::make() else { return };

@@ -276,6 +276,17 @@ fn a_cable_that_stays_out_is_an_event_and_an_error_on_both_sides() {
 }
 
 #[test]
+fn one_direction_that_stays_out_is_an_event_and_an_error_on_both_sides() {
+    let Some(mut bed) = Bed::start("stream without one", 3, true) else { return };
+    bed.hear(0, "all have put 100");
+    bed.command(&["deaf", "1", "0"]);
+    bed.hear(0, "NodeLost");
+    bed.hear(1, "NodeLost");
+    bed.ends_well([0, 2]);
+    bed.end_of(1);
+}
+
+#[test]
 fn a_node_that_crashes_is_lost_and_the_others_go_on() {
     let Some(mut bed) = Bed::start("stream without one", 3, true) else { return };
     bed.hear(0, "all have put 100");

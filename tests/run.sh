@@ -150,7 +150,7 @@ before=$(left_in_shm)
 format
 lints
 namespaces
-suite tests cargo test
+suite tests cargo test --no-fail-fast
 # Optimised, what races in many processes; the unit tests have run, and take minutes to optimise.
 suite tests-release cargo test --release --test channel --test kill --test leaks --test linear --test memory --test pool
 crash

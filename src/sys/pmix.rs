@@ -72,6 +72,12 @@ type Fence = unsafe extern "C" fn(*const Proc, usize, *const Info, usize) -> c_i
 type Get = unsafe extern "C" fn(*const Proc, *const c_char, *const Info, usize, *mut *mut Value) -> c_int;
 pub(super) type ErrorString = unsafe extern "C" fn(c_int) -> *const c_char;
 
+/// What the loader says of a library, which the error keeps in its source.
+pub(super) fn unloaded(path: &str, error: &libloading::Error) -> String {
+    let source = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
+    format!("{path}: {error}{source}")
+}
+
 /// A connection to the PMIx server of this process's launcher.
 pub(crate) struct Client {
     library: Library,
@@ -86,7 +92,7 @@ impl Client {
             // SAFETY: this is libpmix, if anything of that name; its constructors are meant to be run in any program.
             match unsafe { Library::new(path) } {
                 Ok(library) => return Client { library, me: nobody() }.init(),
-                Err(error) => why = error.to_string(),
+                Err(error) => why = unloaded(path, &error),
             }
         }
         Err(format!("libpmix cannot be loaded: {why} (DRAGON_LIBPMIX names one)"))

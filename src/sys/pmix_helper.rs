@@ -39,14 +39,17 @@ pub(crate) fn start() -> io::Result<(Child, OwnedFd)> {
     Ok((helper.spawn()?, ours))
 }
 
-/// Where libpmix may be: where the user says, where the launcher's own is (the version that fits for sure), anywhere.
+/// Where libpmix may be: where the launcher's own is (the version that fits for sure), anywhere. Only there where the user
+/// says, if he does: another one in its place would hide his mistake.
 pub(super) fn libraries() -> Vec<String> {
+    if let Some(own) = env::var("DRAGON_LIBPMIX").ok().filter(|own| !own.is_empty()) {
+        return vec![own];
+    }
     let maps = fs::read_to_string(format!("/proc/{}/maps", process::parent())).unwrap_or_default();
     let paths = maps.lines().filter_map(|line| line.find('/').map(|at| &line[at..]));
     let of_launcher =
         paths.into_iter().find(|path| path.rsplit('/').next().is_some_and(|name| name.starts_with("libpmix.so")));
-    let own = env::var("DRAGON_LIBPMIX").ok();
-    own.into_iter().chain(of_launcher.map(String::from)).chain(["libpmix.so.2".into(), "libpmix.so".into()]).collect()
+    of_launcher.map(String::from).into_iter().chain(["libpmix.so.2".into(), "libpmix.so".into()]).collect()
 }
 
 /// What a helper has answered: bytes, or what went wrong.

@@ -21,7 +21,9 @@ use std::{
 
 use libloading::Library;
 
-use super::pmix::{ALL_RANKS, BOOL, Data, ErrorString, Info, Proc, SUCCESS, UINT32, Value, nobody, write_name};
+use super::pmix::{
+    ALL_RANKS, BOOL, Data, ErrorString, Info, Proc, SUCCESS, UINT32, Value, nobody, unloaded, write_name,
+};
 use super::pmix_words::Opening;
 
 const STRING: u16 = 3;
@@ -230,7 +232,7 @@ impl Server {
         let mut why = "no library to try".to_string();
         let load = |path: &String| {
             // SAFETY: this is libpmix, if anything of that name; its constructors are meant to be run in any program.
-            unsafe { Library::new(path) }.map_err(|error| why = error.to_string()).ok()
+            unsafe { Library::new(path) }.map_err(|error| why = unloaded(path, &error)).ok()
         };
         let Some(library) = libraries.iter().find_map(load) else {
             return Err(format!(

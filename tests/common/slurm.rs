@@ -81,12 +81,12 @@ impl Slurm {
     }
 
     fn wait_until_idle(&self) {
-        // It tells nobody when it is ready.
         for _ in 0..600 {
             let seen = self.client("sinfo").args(["-h", "-N", "-o", "%t"]).output().unwrap().stdout;
             if String::from_utf8_lossy(&seen).split_whitespace().eq(["idle", "idle"]) {
                 return;
             }
+            // It tells nobody when it is ready: the time between two looks.
             thread::sleep(Duration::from_millis(50));
         }
         panic!("Slurm does not come up");

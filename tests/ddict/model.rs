@@ -128,7 +128,7 @@ fn run(calls: Vec<Call>, window: u32) {
             let key = n as u8;
             assert_eq!(dict.try_get(&key).unwrap().as_ref(), all.get(&key));
         }
-        held.iter().for_each(|(value, reference)| assert_eq!(value, &reference[8..]));
+        held.iter().for_each(|(value, reference)| assert_eq!(value, &reference[..]));
     }
 }
 
