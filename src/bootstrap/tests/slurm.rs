@@ -1,6 +1,6 @@
 //! Ranks started by Slurm, and by the launchers that use it to start their own daemons.
 
-use std::{fs, net::TcpListener, process::Command};
+use std::{fs, net::TcpListener};
 
 use super::crew::{Report, agreeing};
 use super::launchers::{mpich, open_mpi, skip, under, with_mpi};
