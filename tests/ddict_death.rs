@@ -73,8 +73,7 @@ fn client((dict, folder, end): (Dict, String, u64)) -> u64 {
             let begin = now();
             let found = match state >> 41 & 3 {
                 0 => dict.get_ref(&key).map(|found| {
-                    let words: Vec<u64> =
-                        found[8..].chunks(8).map(|w| u64::from_ne_bytes(w.try_into().unwrap())).collect();
+                    let words: Vec<u64> = found.chunks(8).map(|w| u64::from_ne_bytes(w.try_into().unwrap())).collect();
                     unique_of(&words)
                 }),
                 _ => dict.get(&key).map(|found| unique_of(&found)),
