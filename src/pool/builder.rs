@@ -182,11 +182,14 @@ impl PoolBuilder {
     /// [`OutOfMemory`](ErrorKind::OutOfMemory), [`NodeLost`](ErrorKind::NodeLost) for a node that was named. On an error
     /// nothing of the pool is left.
     pub fn build(self) -> Result<Pool> {
-        let core = runtime::current()?;
+        if self.wish.processes == Some(0) {
+            return Err(Error::new(ErrorKind::InvalidArgument, "a pool needs at least one process, not 0"));
+        }
         if self.wish.on_ranks && self.tasks_per_worker > 0 {
             let text = "`tasks_per_worker` replaces workers, and no rank is replaced: not with `on_ranks`";
             return Err(Error::new(ErrorKind::InvalidArgument, text));
         }
+        let core = runtime::current()?;
         let initializer = self.initializer.transpose()?;
         let named = self.wish.is_named();
         let mut far = self.wish.shares(&core)?;

@@ -60,9 +60,6 @@ impl Wish {
     /// The shares of all nodes: first this one's, though it may have no workers.
     pub(super) fn shares(&self, core: &Core) -> Result<Vec<Share>> {
         let refused = |text: &str| Err(Error::new(ErrorKind::InvalidArgument, text));
-        if self.processes == Some(0) {
-            return refused("a pool needs at least one process, not 0");
-        }
         let (here, all) = (core.place().node(), core.place().nodes());
         if self.on_ranks {
             if self.policies.is_some() || !says_nothing(&self.policy) {
