@@ -106,7 +106,7 @@ examples() {
     name=${file#examples/} name=${name%.rs} name=${name%/main}
     # It would go on for as long as anybody on this machine runs a job.
     local arguments=()
-    if [ "$name" = top ]; then arguments=(-- --once); fi
+    case $name in top | kv_top) arguments=(-- --once) ;; esac
     suite "example-$name" cargo run --quiet --release --example "$name" "${arguments[@]}"
   done
 }
