@@ -6,11 +6,14 @@
 mod common;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use common::{LONG, start, text};
 use dragon::sync::Barrier;
 use dragon::{DDict, ErrorKind, Message, Pool, Queue, Runtime};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Level, Metadata, Subscriber};
 
 /// Runs in every rank; in the test's own process it is nobody.
 #[test]
@@ -596,10 +599,41 @@ fn a_copy_that_was_lost_is_made_anew_on_another_node() {
     assert_eq!(well, [true, false, false, true], "{}", outputs.iter().map(text).collect::<String>());
 }
 
+/// Hears in the library's log that a copy is full.
+struct Copied(mpsc::SyncSender<()>);
+
+impl Copied {
+    fn hear() -> mpsc::Receiver<()> {
+        let (tell, told) = mpsc::sync_channel(64);
+        tracing::subscriber::set_global_default(Copied(tell)).unwrap();
+        told
+    }
+}
+
+impl Subscriber for Copied {
+    fn enabled(&self, of: &Metadata<'_>) -> bool {
+        *of.level() == Level::INFO && of.fields().field("place").is_some()
+    }
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        let _ = self.0.try_send(());
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
 /// Node 1 dies, and when the copies are made anew node 2, which has the only ones that node 1 had not.
 fn twice(dragon: Runtime) {
-    let (dict, all) = replicated::<u64>(&dragon);
     let rank = dragon.rank();
+    let copied = (rank == 2).then(Copied::hear);
+    let (dict, all) = replicated::<u64>(&dragon);
     if rank == 0 {
         (0..2000).for_each(|key| dict.put(&key, &key).unwrap());
     }
@@ -607,29 +641,12 @@ fn twice(dragon: Runtime) {
     if rank == 1 {
         die();
     }
-    // Its managers are 2 and 3. They are at node 2 then, and copied to node 3, which has all keys then but those of node 0.
-    let own = |key: &u64| dict.which_manager(key).unwrap() > 1;
-    let wanted = (0..2000).filter(own).count() as u64;
-    let copied = || {
-        let dicts = dragon::observe::Job::of_process(std::process::id()).unwrap().dicts();
-        dicts.iter().flat_map(|dict| &dict.managers).map(|manager| manager.keys).sum::<u64>()
-    };
+    // Its managers are 2 and 3. They are at node 2 then, which copies them to node 3.
     let lost = |key: &u64| [2, 3].contains(&dict.which_manager(key).unwrap());
     let keys: Vec<u64> = (0..2000).filter(lost).collect();
     let begun = std::time::Instant::now();
-    let meet = Queue::<u8>::builder();
-    if rank == 3 {
-        while copied() < wanted {
-            assert!(begun.elapsed() < LONG, "nothing is copied");
-            std::thread::yield_now();
-        }
-        let filled = meet.name("filled").build().unwrap();
-        filled.put(0).unwrap();
-        std::mem::forget(filled);
-    } else if rank == 2 {
-        Queue::<u8>::open_timeout("filled", LONG).unwrap().get().unwrap();
-        // The word that this was all follows the last key, and nobody outside sees it arrive.
-        std::thread::sleep(Duration::from_millis(300));
+    if let Some(copied) = copied {
+        (0..2).for_each(|_| copied.recv_timeout(LONG).expect("both managers are copied"));
         die();
     }
     // Until node 2 is lost.

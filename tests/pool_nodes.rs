@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use common::{LONG, start};
-use dragon::{ErrorKind, Pool, Queue, Runtime};
+use common::{LONG, start, until};
+use dragon::{ErrorKind, Pool, Queue, Runtime, WorkerState};
 
 /// Runs in every rank; in the test's own process it is nobody.
 #[test]
@@ -40,6 +40,11 @@ fn nodes() -> Vec<Vec<u32>> {
 
 fn node_of_worker() -> u32 {
     dragon::init().unwrap().node().number()
+}
+
+/// Waits until all workers have a task.
+fn until_all_work(pool: &Pool) {
+    until("all workers work", || pool.workers().iter().all(|worker| worker.state == WorkerState::Busy));
 }
 
 /// The nodes on which tasks of this pool run.
@@ -180,8 +185,7 @@ fn kill_workers(dragon: &Runtime) {
         x
     };
     let map = stubborn.chunk(1).map_async(slow, 0..100).unwrap();
-    // that they have something to lose
-    std::thread::sleep(Duration::from_millis(50));
+    until_all_work(&stubborn); // and have something to lose
     for pid in victims {
         // SAFETY: a signal to a process of this test.
         unsafe { libc::kill(pid as i32, libc::SIGKILL) };
@@ -215,8 +219,7 @@ fn lose_node(dragon: &Runtime, retries: u32) {
         x
     };
     let tasks: Vec<_> = (0..400).map(|x| pool.submit(slow, x).unwrap()).collect();
-    // that workers have begun
-    std::thread::sleep(Duration::from_millis(100));
+    until_all_work(&pool);
     go.put(()).unwrap();
     let results: Vec<dragon::Result<u64>> = tasks.into_iter().map(|task| task.get()).collect();
     let lost = results.iter().filter(|result| result.is_err()).count();
@@ -363,8 +366,7 @@ fn leave(dragon: &Runtime) {
             }
             1 => {
                 let tasks: Vec<_> = (0..30).map(|_| pool.submit(wait, ()).unwrap()).collect();
-                // that workers have begun
-                std::thread::sleep(Duration::from_millis(100));
+                until_all_work(&pool);
                 assert!(tasks[29].cancel(), "it waits on this side");
                 assert_eq!(tasks.iter().filter(|task| task.cancel()).count(), 25, "all but what four workers do");
                 pool.terminate(Duration::from_millis(50)).unwrap();

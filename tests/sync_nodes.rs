@@ -1,72 +1,18 @@
 //! Semantic cases 79 to 85 over nodes: locks, barriers, events, semaphores and values that live on one node and are used
 //! from others, by ranks and by their workers; and what becomes of them when a process or a whole node dies.
 //!
-//! A job is this test binary started so many times; ranks that differ in `DRAGON_NODE_ID` are different nodes.
+//! Each test starts a job (`common`) whose ranks run the part that is named.
 
-use std::net::TcpListener;
-use std::process::{Child, Command, Output, Stdio};
+mod common;
+
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytemuck::{Pod, Zeroable};
+use common::{LONG, start, until, until_asleep};
+use dragon::observe::ObjectKind;
 use dragon::sync::{Array, Barrier, Condvar, Event, Lock, RwLock, Semaphore, Value};
 use dragon::{Channel, ErrorKind, MemoryPool, Message, Pool, Queue, Runtime, Selector};
-
-const LONG: Duration = Duration::from_secs(60);
-
-/// The ranks of a job under way.
-struct Job(Vec<Child>);
-
-/// Starts a job whose rank `r` is on node `nodes[r]`.
-fn start(part: &str, nodes: &[u32]) -> Job {
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).unwrap().port();
-    let rank = |rank: usize| {
-        Command::new(std::env::current_exe().unwrap())
-            .args(["a_rank_of_a_job", "--exact", "--nocapture"])
-            .env("PART", part)
-            .env("DRAGON_RENDEZVOUS", format!("127.0.0.1:{port}"))
-            .env("DRAGON_RANK", rank.to_string())
-            .env("DRAGON_SIZE", nodes.len().to_string())
-            .env("DRAGON_NODE_ID", nodes[rank].to_string())
-            .env("DRAGON_SECRET", "a secret of this test and no other")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
-    };
-    Job((0..nodes.len()).map(rank).collect())
-}
-
-impl Job {
-    /// Waits until all ranks have ended.
-    fn outputs(self) -> Vec<Output> {
-        let begun = Instant::now();
-        let mut ranks = self.0;
-        while ranks.iter_mut().any(|rank| rank.try_wait().unwrap().is_none()) {
-            if begun.elapsed() > LONG {
-                ranks.iter_mut().for_each(|rank| drop(rank.kill()));
-                let said: Vec<_> = ranks.into_iter().map(|rank| text(&rank.wait_with_output().unwrap())).collect();
-                panic!("the job hangs: {said:#?}");
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        ranks.into_iter().map(|rank| rank.wait_with_output().unwrap()).collect()
-    }
-
-    /// Waits until all ranks have ended, all but `dead` well.
-    fn ends_well(self, dead: &[usize]) {
-        let outputs = self.outputs();
-        let said = || outputs.iter().map(text).collect::<Vec<_>>().join("\n---- next rank:\n");
-        let well = |(rank, output): (usize, &Output)| output.status.success() != dead.contains(&rank);
-        assert!(outputs.iter().enumerate().all(well), "{}", said());
-    }
-}
-
-fn text(output: &Output) -> String {
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    format!("{}\n{out}\n{err}", output.status)
-}
 
 /// Two nodes of two ranks: 0 and 2, 1 and 3.
 const NODES: [u32; 4] = [0, 1, 0, 1];
@@ -121,22 +67,13 @@ fn milliseconds(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// Waits until `so`, at most for long.
-fn until(what: &str, so: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !so() {
-        assert!(begun.elapsed() < LONG / 2, "it never came to be: {what}");
-        thread::sleep(milliseconds(1));
-    }
-}
-
 fn kind<T>(result: dragon::Result<T>) -> ErrorKind {
     result.map(drop).unwrap_err().kind()
 }
 
 #[test]
 fn cases_79_and_80_a_lock_is_one_thread_s_at_a_time_wherever_that_is() {
-    start("locks", &NODES).ends_well(&[]);
+    start("locks", &NODES).ends_well();
 }
 
 fn locks(dragon: &Runtime) {
@@ -182,7 +119,7 @@ fn locks(dragon: &Runtime) {
 
 #[test]
 fn case_81_a_recursive_lock_is_given_back_as_often_as_it_was_taken() {
-    start("recursive", &[0, 1]).ends_well(&[]);
+    start("recursive", &[0, 1]).ends_well();
 }
 
 fn recursive(dragon: &Runtime) {
@@ -223,7 +160,7 @@ fn recursive(dragon: &Runtime) {
 
 #[test]
 fn case_82_a_barrier_numbers_parties_of_several_nodes_and_one_acts() {
-    start("meetings", &NODES).ends_well(&[]);
+    start("meetings", &NODES).ends_well();
 }
 
 fn meetings(dragon: &Runtime) {
@@ -249,7 +186,7 @@ fn meetings(dragon: &Runtime) {
 
 #[test]
 fn case_82_who_is_late_for_a_barrier_breaks_it_on_all_nodes() {
-    start("late", &[0, 1, 1]).ends_well(&[]);
+    start("late", &[0, 1, 1]).ends_well();
 }
 
 fn late(dragon: &Runtime) {
@@ -279,7 +216,7 @@ fn late(dragon: &Runtime) {
 
 #[test]
 fn case_83_an_event_wakes_all_on_all_nodes() {
-    start("flags", &NODES).ends_well(&[]);
+    start("flags", &NODES).ends_well();
 }
 
 fn flags(dragon: &Runtime) {
@@ -312,7 +249,7 @@ fn flags(dragon: &Runtime) {
 
 #[test]
 fn case_84_a_semaphore_counts_over_nodes() {
-    start("permits", &[0, 1]).ends_well(&[]);
+    start("permits", &[0, 1]).ends_well();
 }
 
 fn permits(dragon: &Runtime) {
@@ -346,7 +283,7 @@ struct Point {
 
 #[test]
 fn case_85_values_and_arrays_are_whole_on_all_nodes() {
-    start("values", &NODES).ends_well(&[]);
+    start("values", &NODES).ends_well();
 }
 
 fn values(dragon: &Runtime) {
@@ -398,7 +335,7 @@ fn values(dragon: &Runtime) {
 
 #[test]
 fn who_waits_for_a_change_is_told_of_it_from_another_node() {
-    start("changes", &NODES).ends_well(&[]);
+    start("changes", &NODES).ends_well();
 }
 
 fn changes(dragon: &Runtime) {
@@ -438,7 +375,7 @@ fn changes(dragon: &Runtime) {
 
 #[test]
 fn readers_of_several_nodes_share_and_writers_do_not() {
-    start("readers", &[0, 1, 1]).ends_well(&[]);
+    start("readers", &[0, 1, 1]).ends_well();
 }
 
 fn readers(dragon: &Runtime) {
@@ -490,7 +427,7 @@ fn are_handed_on((lock, writes, reads, array, barrier): &Things) {
 
 #[test]
 fn what_a_killed_worker_held_on_another_node_is_handed_on() {
-    start("killed", &[0, 1, 0]).ends_well(&[]);
+    start("killed", &[0, 1, 0]).ends_well();
 }
 
 fn killed(dragon: &Runtime) {
@@ -529,7 +466,7 @@ fn killed(dragon: &Runtime) {
 
 #[test]
 fn killed_waiters_are_forgotten() {
-    start("forgotten", &[0, 1]).ends_well(&[]);
+    start("forgotten", &[0, 1]).ends_well();
 }
 
 fn forgotten(dragon: &Runtime) {
@@ -544,38 +481,38 @@ fn forgotten(dragon: &Runtime) {
             Condvar::new().unwrap(),
             Barrier::new(2).unwrap(),
         );
-        (waits, Semaphore::new(0).unwrap(), Barrier::new(2).unwrap())
+        (waits, Barrier::new(2).unwrap())
     };
-    let (waits, begins, all) = share(dragon, 0, "forgotten", made);
+    let (waits, all) = share(dragon, 0, "forgotten", made);
     let (lock, rwlock, _, permits, guarding, _, breaks) = &waits;
     if dragon.rank() == 1 {
         all.wait().unwrap();
         let pool = Pool::new(1).unwrap();
-        let wait = |(waits, begins): (Waits, Semaphore)| {
+        let wait = |waits: Waits| {
             let (lock, rwlock, event, permits, guarding, changed, _) = &waits;
-            let begin = || begins.release(1).unwrap();
             thread::scope(|scope| {
-                scope.spawn(|| (begin(), drop(lock.lock())));
-                scope.spawn(|| (begin(), drop(rwlock.write())));
-                scope.spawn(|| (begin(), drop(event.wait())));
-                scope.spawn(|| (begin(), drop(permits.acquire())));
+                scope.spawn(|| drop(lock.lock()));
+                scope.spawn(|| drop(rwlock.write()));
+                scope.spawn(|| drop(event.wait()));
+                scope.spawn(|| drop(permits.acquire()));
                 scope.spawn(|| {
                     let mut guard = guarding.lock().unwrap();
-                    begin();
                     drop(changed.wait(&mut guard));
                 });
             });
         };
-        let task = pool.submit(wait, (waits.clone(), begins.clone())).unwrap();
-        (0..5).for_each(|_| begins.acquire().unwrap());
-        // They are about to wait, or do.
-        thread::sleep(milliseconds(100));
+        let task = pool.submit(wait, waits.clone()).unwrap();
+        all.wait().unwrap(); // they sleep at their home
         // SAFETY: a worker of ours, which is not reaped before it has ended.
         assert_eq!(unsafe { libc::kill(pool.workers()[0].pid as i32, libc::SIGKILL) }, 0);
         assert!(task.get().unwrap_err().is_lost());
         all.wait().unwrap();
     } else {
         let (held, read) = (lock.lock().unwrap(), rwlock.read().unwrap());
+        all.wait().unwrap();
+        let waited_for =
+            [ObjectKind::Lock, ObjectKind::RwLock, ObjectKind::Event, ObjectKind::Semaphore, ObjectKind::Condvar];
+        waited_for.into_iter().for_each(|kind| until_asleep(dragon, kind, 1));
         all.wait().unwrap();
         all.wait().unwrap();
         until("the home has heard of the end", || breaks.is_broken());
@@ -592,38 +529,39 @@ fn forgotten(dragon: &Runtime) {
 
 #[test]
 fn what_a_lost_node_held_is_handed_on() {
-    start("lost holder", &[0, 1, 2]).ends_well(&[1]);
+    start("lost holder", &[0, 1, 2]).ends_well_but(&[1]);
 }
 
 fn lost_holder(dragon: &Runtime) {
-    let (held, taken) = share(dragon, 0, "lost holder", || (things(), Event::new().unwrap()));
+    let made = || (things(), Event::new().unwrap(), Queue::<()>::bounded(1).unwrap());
+    let (held, taken, go) = share(dragon, 0, "lost holder", made);
     if dragon.rank() == 1 {
         take(&held);
         taken.set().unwrap();
-        // A time in which the others may begin to wait; that they do is not needed.
-        thread::sleep(milliseconds(50));
+        go.get().unwrap();
         std::process::abort();
     }
     taken.wait().unwrap();
+    if dragon.rank() == 0 {
+        until_asleep(dragon, ObjectKind::Lock, 1); // rank 2
+        go.put(()).unwrap();
+    }
     are_handed_on(&held);
 }
 
 #[test]
 fn a_lost_home_is_an_error_to_all_who_wait_there() {
-    start("lost home", &[0, 1, 0]).ends_well(&[1]);
+    start("lost home", &[0, 1, 0]).ends_well_but(&[1]);
 }
 
 fn lost_home(dragon: &Runtime) {
-    let made = || (Lock::new().unwrap(), Event::new().unwrap(), Value::new(7_u32).unwrap(), Semaphore::new(0).unwrap());
-    let (lock, event, value, coming) = share(dragon, 1, "lost home", made);
+    let made = || (Lock::new().unwrap(), Event::new().unwrap(), Value::new(7_u32).unwrap());
+    let (lock, event, value) = share(dragon, 1, "lost home", made);
     if dragon.rank() == 1 {
-        (0..2).for_each(|_| coming.acquire().unwrap());
-        // A time in which the others may begin to wait; that they do is not needed.
-        thread::sleep(milliseconds(50));
+        until_asleep(dragon, ObjectKind::Event, 2); // the others
         std::process::abort();
     }
     let guard = (dragon.rank() == 0).then(|| lock.lock().unwrap());
-    coming.release(1).unwrap();
     assert_eq!(kind(event.wait()), ErrorKind::NodeLost);
     let error = value.get().unwrap_err();
     assert!(error.kind() == ErrorKind::NodeLost && error.to_string().contains("value"), "{error}");
@@ -637,7 +575,7 @@ fn lost_home(dragon: &Runtime) {
 
 #[test]
 fn when_the_head_of_a_home_dies_its_other_ranks_get_what_guests_held() {
-    start("lost head", &[0, 0, 1]).ends_well(&[0]);
+    start("lost head", &[0, 0, 1]).ends_well_but(&[0]);
 }
 
 fn lost_head(dragon: &Runtime) {
@@ -662,7 +600,7 @@ fn lost_head(dragon: &Runtime) {
 
 #[test]
 fn a_queue_is_made_on_another_node_and_its_name_is_free_when_it_is_gone() {
-    start("made", &[0, 1, 1, 2]).ends_well(&[]);
+    start("made", &[0, 1, 1, 2]).ends_well();
 }
 
 fn made_elsewhere(dragon: &Runtime) {
@@ -702,7 +640,7 @@ fn made_elsewhere(dragon: &Runtime) {
 
 #[test]
 fn a_channel_is_used_from_another_node_and_a_memory_pool_says_that_it_cannot() {
-    start("channels", &[0, 1]).ends_well(&[]);
+    start("channels", &[0, 1]).ends_well();
 }
 
 fn channels(dragon: &Runtime) {

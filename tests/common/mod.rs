@@ -9,6 +9,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use dragon::Runtime;
+use dragon::observe::ObjectKind;
+
 /// Longer than anything takes that works.
 pub const LONG: Duration = Duration::from_secs(60);
 
@@ -73,10 +76,34 @@ impl Job {
 
     /// Waits until all ranks have ended well.
     pub fn ends_well(self) {
+        self.ends_well_but(&[]);
+    }
+
+    /// Waits until all ranks have ended, all but `dead` well.
+    pub fn ends_well_but(self, dead: &[usize]) {
         let outputs = self.outputs();
         let said = || outputs.iter().map(text).collect::<Vec<_>>().join("\n---- next rank:\n");
-        assert!(outputs.iter().all(|output| output.status.success()), "{}", said());
+        let well = |(rank, output): (usize, &Output)| output.status.success() != dead.contains(&rank);
+        assert!(outputs.iter().enumerate().all(well), "{}", said());
     }
+}
+
+/// Waits until `so`, at most for long.
+pub fn until(what: &str, so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !so() {
+        assert!(begun.elapsed() < LONG / 2, "it never came to be: {what}");
+        // between two looks
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Waits until somebody had to sleep so often at this node's objects of a kind, all together.
+pub fn until_asleep(dragon: &Runtime, kind: ObjectKind, times: u64) {
+    until("somebody sleeps there", || {
+        let objects = dragon.stats().objects;
+        objects.iter().filter(|object| object.kind == kind).map(|object| object.counters.waits).sum::<u64>() >= times
+    });
 }
 
 /// All that a rank said.
