@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use common::{LONG, start, until};
+use common::until::until;
+use common::{LONG, start};
 use dragon::{ErrorKind, Pool, Queue, Runtime, WorkerState};
 
 /// Runs in every rank; in the test's own process it is nobody.

@@ -1,6 +1,9 @@
 //! Semantic cases 35 to 47 of queues, from outside: between threads, and with the workers of a pool. Case 43, and
 //! what deaths do, are in `queue_death.rs`.
 
+#[path = "common/until.rs"]
+mod until;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,6 +11,7 @@ use std::time::{Duration, Instant};
 use dragon::codec::{Codec, CodecError, Pod, Postcard, bytemuck};
 use dragon::{Channel, ErrorKind, Pool, Queue, Selector};
 use proptest::prelude::*;
+use until::{named, sleeps, until};
 
 const SOON: Duration = Duration::from_millis(200);
 
@@ -268,7 +272,7 @@ fn case_47_closing_stops_producers_at_once_and_consumers_at_the_end() {
         assert!(queue.get_many(3).unwrap_err().error().is_closed());
     });
     // Those who wait are told.
-    let queue = Queue::<u8>::bounded(1).unwrap();
+    let queue = Queue::<u8>::builder().capacity(1).name("closed while full").build().unwrap();
     queue.put(0).unwrap();
     thread::scope(|scope| {
         let producers = [1, 2].map(|n| {
@@ -277,15 +281,16 @@ fn case_47_closing_stops_producers_at_once_and_consumers_at_the_end() {
                 move || queue.put(n)
             })
         });
-        let other = Queue::<u8>::unbounded().unwrap();
+        let other = Queue::<u8>::builder().name("closed while empty").build().unwrap();
         let consumers = [(); 2].map(|()| {
             scope.spawn({
                 let other = other.clone();
                 move || other.get()
             })
         });
-        // Time for them to fall asleep; if they do not, the test is only weaker.
-        thread::sleep(Duration::from_millis(20));
+        for name in ["closed while full", "closed while empty"] {
+            until("both sleep", || sleeps(named(name)) >= 2);
+        }
         queue.close();
         other.close();
         producers.into_iter().for_each(|p| assert_eq!(p.join().unwrap().unwrap_err().kind(), ErrorKind::Closed));
@@ -504,8 +509,12 @@ fn plain_old_data_goes_as_it_is() {
 fn a_selector_wakes_for_any_of_its_sources() {
     let _dragon = dragon::init().unwrap();
     let pool = Pool::new(1).unwrap();
-    let queues: Vec<Queue<u64>> =
-        (0..6).map(|n| if n % 2 == 0 { Queue::bounded(4) } else { Queue::unbounded() }.unwrap()).collect();
+    let queues: Vec<Queue<u64>> = (0..6)
+        .map(|n| {
+            let named = Queue::builder().name(&format!("selected {n}"));
+            if n % 2 == 0 { named.capacity(4) } else { named }.build().unwrap()
+        })
+        .collect();
     let channel = Channel::create(4, 64).unwrap();
     let mut selector = Selector::new();
     assert_eq!(selector.try_select().unwrap_err().kind(), ErrorKind::InvalidArgument);
@@ -518,12 +527,13 @@ fn a_selector_wakes_for_any_of_its_sources() {
     let late = selector.select_timeout(SOON).unwrap_err();
     assert!(late.kind() == ErrorKind::TimedOut && begin.elapsed() >= SOON);
     for (at, queue) in queues.iter().enumerate() {
-        let put = |(queue, n): (Queue<u64>, u64)| {
-            // Time for the other side to fall asleep; if it does not, the test is only weaker.
-            thread::sleep(Duration::from_millis(5));
+        let name = format!("selected {at}");
+        let put = |(queue, n, name, before): (Queue<u64>, u64, String, u64)| {
+            until("the other side sleeps", || sleeps(named(&name)) > before);
             queue.put(n).unwrap();
         };
-        let task = pool.submit(put, (queue.clone(), at as u64)).unwrap();
+        let before = sleeps(named(&name));
+        let task = pool.submit(put, (queue.clone(), at as u64, name, before)).unwrap();
         assert_eq!(selector.select_timeout(Duration::from_secs(20)).unwrap(), at);
         assert_eq!(queue.try_get().unwrap(), at as u64);
         task.get().unwrap();

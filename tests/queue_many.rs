@@ -1,10 +1,14 @@
 //! Many messages in one call, and many things in one wait.
 
+#[path = "common/until.rs"]
+mod until;
+
 use std::thread;
 use std::time::Duration;
 
 use dragon::sync::Event;
 use dragon::{Channel, ErrorKind, Pool, ProcessWatch, Queue, Selector};
+use until::{named, sleeps, until};
 
 #[test]
 fn of_many_messages_none_is_lost_when_the_queue_closes_on_the_way() {
@@ -70,7 +74,8 @@ fn many_messages_of_all_lengths_and_with_handles_come_in_order() {
 fn one_thread_waits_for_queues_events_tasks_and_processes_at_once() {
     let _dragon = dragon::init().unwrap();
     let (pool, other) = (Pool::new(1).unwrap(), Pool::new(1).unwrap());
-    let (queue, event) = (Queue::<u64>::bounded(1).unwrap(), Event::new().unwrap());
+    let (queue, event) =
+        (Queue::<u64>::builder().capacity(1).name("waited for").build().unwrap(), Event::new().unwrap());
     let (channel, go) = (Channel::create(1, 8).unwrap(), Queue::<u64>::bounded(1).unwrap());
     let worker = ProcessWatch::of(pool.workers()[0].pid).unwrap();
     let task = other.submit(|go: Queue<u64>| go.get().unwrap(), go.clone()).unwrap();
@@ -85,10 +90,10 @@ fn one_thread_waits_for_queues_events_tasks_and_processes_at_once() {
     assert_eq!(selector.try_select().unwrap_err().kind(), ErrorKind::Empty);
     assert_eq!(selector.select_timeout(Duration::from_millis(20)).unwrap_err().kind(), ErrorKind::TimedOut);
     let after = |what: &(dyn Fn() + Sync)| {
+        let before = sleeps(named("waited for"));
         thread::scope(|scope| {
             let selecting = scope.spawn(|| selector.select_timeout(Duration::from_secs(20)).unwrap());
-            // Time for it to fall asleep, as it does as a rule; it is right in any case.
-            thread::sleep(Duration::from_millis(20));
+            until("it sleeps", || sleeps(named("waited for")) > before);
             what();
             selecting.join().unwrap()
         })

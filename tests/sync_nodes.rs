@@ -9,7 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytemuck::{Pod, Zeroable};
-use common::{LONG, start, until, until_asleep};
+use common::until::{sleeps, until};
+use common::{LONG, start};
 use dragon::observe::ObjectKind;
 use dragon::sync::{Array, Barrier, Condvar, Event, Lock, RwLock, Semaphore, Value};
 use dragon::{Channel, ErrorKind, MemoryPool, Message, Pool, Queue, Runtime, Selector};
@@ -65,6 +66,11 @@ fn share<T: Message + Clone>(dragon: &Runtime, home: usize, name: &str, make: im
 
 fn milliseconds(n: u64) -> Duration {
     Duration::from_millis(n)
+}
+
+/// Waits until somebody had to sleep so often at this node's objects of a kind, all together.
+fn until_asleep(kind: ObjectKind, times: u64) {
+    until("somebody sleeps there", || sleeps(|object| object.kind == kind) >= times);
 }
 
 fn kind<T>(result: dragon::Result<T>) -> ErrorKind {
@@ -512,7 +518,7 @@ fn forgotten(dragon: &Runtime) {
         all.wait().unwrap();
         let waited_for =
             [ObjectKind::Lock, ObjectKind::RwLock, ObjectKind::Event, ObjectKind::Semaphore, ObjectKind::Condvar];
-        waited_for.into_iter().for_each(|kind| until_asleep(dragon, kind, 1));
+        waited_for.into_iter().for_each(|kind| until_asleep(kind, 1));
         all.wait().unwrap();
         all.wait().unwrap();
         until("the home has heard of the end", || breaks.is_broken());
@@ -543,7 +549,7 @@ fn lost_holder(dragon: &Runtime) {
     }
     taken.wait().unwrap();
     if dragon.rank() == 0 {
-        until_asleep(dragon, ObjectKind::Lock, 1); // rank 2
+        until_asleep(ObjectKind::Lock, 1); // rank 2
         go.put(()).unwrap();
     }
     are_handed_on(&held);
@@ -558,7 +564,7 @@ fn lost_home(dragon: &Runtime) {
     let made = || (Lock::new().unwrap(), Event::new().unwrap(), Value::new(7_u32).unwrap());
     let (lock, event, value) = share(dragon, 1, "lost home", made);
     if dragon.rank() == 1 {
-        until_asleep(dragon, ObjectKind::Event, 2); // the others
+        until_asleep(ObjectKind::Event, 2); // the others
         std::process::abort();
     }
     let guard = (dragon.rank() == 0).then(|| lock.lock().unwrap());

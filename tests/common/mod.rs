@@ -4,13 +4,12 @@
 //! `DRAGON_NODE_ID` are different nodes, which reach each other by tcp only.
 #![allow(dead_code)] // Each binary takes what it needs.
 
+pub mod until;
+
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
-
-use dragon::Runtime;
-use dragon::observe::ObjectKind;
 
 /// Longer than anything takes that works.
 pub const LONG: Duration = Duration::from_secs(60);
@@ -86,24 +85,6 @@ impl Job {
         let well = |(rank, output): (usize, &Output)| output.status.success() != dead.contains(&rank);
         assert!(outputs.iter().enumerate().all(well), "{}", said());
     }
-}
-
-/// Waits until `so`, at most for long.
-pub fn until(what: &str, so: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !so() {
-        assert!(begun.elapsed() < LONG / 2, "it never came to be: {what}");
-        // between two looks
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// Waits until somebody had to sleep so often at this node's objects of a kind, all together.
-pub fn until_asleep(dragon: &Runtime, kind: ObjectKind, times: u64) {
-    until("somebody sleeps there", || {
-        let objects = dragon.stats().objects;
-        objects.iter().filter(|object| object.kind == kind).map(|object| object.counters.waits).sum::<u64>() >= times
-    });
 }
 
 /// All that a rank said.
