@@ -89,7 +89,15 @@ fn what_is_missing_or_forbidden_is_named_before_anything_begins() {
     says(&refused(Process::program("true").stderr(unwritable)), ErrorKind::Io, &[folder.path().to_str().unwrap()]);
     says(&refused(Process::program("true").stdin(Stdio::File(path("none")))), ErrorKind::NotFound, &["none"]);
     says(&refused(Process::program("true").stdin(Stdio::Stdout)), ErrorKind::InvalidArgument, &["Stdout"]);
-    says(&refused(Process::program("true").arg("a\0b")), ErrorKind::InvalidArgument, &["zero byte"]);
+    let with_zeros = ["arg", "variable", "cwd"].map(|place| match place {
+        "arg" => Process::program("true").arg("a\0b"),
+        "variable" => Process::program("true").env("A", "a\0b"),
+        _ => Process::program("true").cwd("a\0b"),
+    });
+    for template in with_zeros {
+        let words = ["zero byte", "a\\0b", "nothing was started"];
+        says(&refused(template), ErrorKind::InvalidArgument, &words);
+    }
     // What only the kernel can know.
     std::fs::write(path("garbage"), [0x7f, b'E', b'L', b'F', 9, 9]).unwrap();
     std::fs::set_permissions(path("garbage"), PermissionsExt::from_mode(0o755)).unwrap();

@@ -273,6 +273,7 @@ fn pipes(error: std::io::Error) -> Error {
 }
 
 fn prepare(home: &Home, wish: &Wish) -> Result<Ready> {
+    check_texts(home, wish)?;
     let cwd = wish.cwd.as_ref().map(PathBuf::from);
     if let Some(cwd) = &cwd {
         check_folder(home, cwd)?;
@@ -329,6 +330,23 @@ fn refused(home: &Home, what: String, error: std::io::Error) -> Error {
         _ => ErrorKind::Io,
     };
     Error::with_source(kind, format!("{what} on {}; nothing was started", home.name()), error)
+}
+
+/// The kernel takes a zero byte for the end of a text.
+fn check_texts(home: &Home, wish: &Wish) -> Result<()> {
+    let program = match &wish.job {
+        Job::Program { program, arguments } => Some([program].into_iter().chain(arguments)),
+        Job::Function { .. } => None,
+    };
+    let variables = wish.env.iter().flat_map(|(name, value)| [name, value]);
+    match program.into_iter().flatten().chain(variables).chain(&wish.cwd).find(|text| text.as_bytes().contains(&0)) {
+        None => Ok(()),
+        Some(text) => {
+            let what = "an argument, a variable or the working directory of a process";
+            let text = format!("{what} holds a zero byte: {text:?}, on {}; nothing was started", home.name());
+            Err(Error::new(ErrorKind::InvalidArgument, text))
+        }
+    }
 }
 
 fn check_folder(home: &Home, folder: &Path) -> Result<()> {
