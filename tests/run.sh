@@ -49,31 +49,38 @@ need_linker() {
   fi
 }
 
-# Real launchers, and the tools that make nodes out of namespaces. Their tests pass over what is missing.
+# Installs packages, where that may be done.
+install() {
+  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null &&
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+# Whether the loader finds a library of this name.
+has_library() { PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep "[[:space:]]${1//./\\.} " >/dev/null; }
+
+# Real launchers, and the tools that make nodes out of namespaces. Their tests pass over what is missing. Slurm loads
+# PMIx by a name that only comes with PMIx's headers.
 need_launchers() {
   local tool missing=()
   for tool in mpirun.openmpi mpiexec.hydra srun slurmctld slurmd ip pkill; do
     command -v "$tool" >/dev/null || missing+=("$tool")
   done
+  has_library libpmix.so || missing+=(libpmix.so)
   if [ ${#missing[@]} = 0 ]; then return; fi
-  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    if apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-      openmpi-bin mpich slurmctld slurmd slurm-client iproute2 procps >/dev/null; then return; fi
-  fi
+  if install openmpi-bin mpich slurmctld slurmd slurm-client libpmix-dev iproute2 procps; then return; fi
   skip launchers "these are missing and could not be installed: ${missing[*]}; tests that need them pass over"
 }
 
-# Compilers of MPI programs, which run as groups. Their tests pass over what is missing.
+# Compilers of MPI programs, which run as groups. Their tests pass over what is missing. The commands alone prove
+# nothing: they come with the launchers, what they need to compile does not.
 need_mpi_compilers() {
   local tool missing=()
   for tool in mpicc.mpich mpicc.openmpi; do
-    command -v "$tool" >/dev/null || missing+=("$tool")
+    echo '#include <mpi.h>' | "$tool" -E - >/dev/null 2>&1 || missing+=("$tool with mpi.h")
   done
+  has_library libpmi2.so.0 || missing+=(libpmi2.so.0)
   if [ ${#missing[@]} = 0 ]; then return; fi
-  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    if apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-      libmpich-dev mpich libopenmpi-dev openmpi-bin libpmix2 libpmi2-0 >/dev/null; then return; fi
-  fi
+  if install libmpich-dev mpich libopenmpi-dev openmpi-bin libpmix2 libpmi2-0; then return; fi
   skip mpi-compilers "these are missing and could not be installed: ${missing[*]}; MPI programs are not run"
 }
 
