@@ -250,8 +250,10 @@ fn a_job_is_seen_from_outside_and_does_not_notice() {
         let stats = job.stats();
         assert_eq!((puts(), stats.object("shown").unwrap().len), (310, Some(310)));
         assert!(stats.memory.in_use > 1000 && stats.memory.committed >= stats.memory.in_use, "{:?}", stats.memory);
-        assert_eq!(stats.processes.len(), 3);
-        let worker = stats.processes.iter().find(|process| process.parent.is_some()).unwrap().pid;
+        let running = || job.stats().processes.into_iter().filter(|process| process.phase == ProcessPhase::Running);
+        until("both workers have begun", || running().count() == 3);
+        assert_eq!(job.stats().processes.len(), 3);
+        let worker = running().find(|process| process.parent.is_some()).unwrap().pid;
         assert_eq!(Job::of_process(worker).unwrap().id(), job.id(), "any of its processes leads to it");
         assert!(!job.is_over());
         shown.0.kill().unwrap();
