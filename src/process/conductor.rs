@@ -95,16 +95,13 @@ fn conduct(book: &Mutex<Book>, ended: &Receiver<ChildEnd>, ending: &Receiver<(u6
         select! {
             recv(ended) -> end => {
                 let Ok(end) = end else { return };
-                tell(book, end);
                 // All that came meanwhile, so that what follows is done once.
-                ended.try_iter().for_each(|end| tell(book, end));
+                let ends: Vec<ChildEnd> = [end].into_iter().chain(ended.try_iter()).collect();
+                ends.iter().filter(|end| end.is_bad()).for_each(|end| hear_out(book, end));
+                ending.try_iter().for_each(|ending| ranks_end(book, ending));
+                ends.into_iter().for_each(|end| tell(book, end));
             }
-            recv(ending) -> end => {
-                if let Ok((key, ending)) = end {
-                    let group = lock(book).launches.remove(&key).and_then(|launch| launch.group.upgrade());
-                    group.iter().for_each(|group| group.ranks_end(&ending));
-                }
-            }
+            recv(ending) -> end => end.into_iter().for_each(|ending| ranks_end(book, ending)),
             recv(woken) -> wake => {
                 if wake.is_err() {
                     return;
@@ -127,6 +124,16 @@ fn tell(book: &Mutex<Book>, end: ChildEnd) {
     let Some(Launch { group, member, attempt }) = lock(book).launches.remove(&end.key) else { return };
     let Some(group) = group.upgrade() else { return };
     group.ended(member, attempt, end.pid, how(end));
+}
+
+fn hear_out(book: &Mutex<Book>, end: &ChildEnd) {
+    let group = lock(book).launches.get(&end.key).and_then(|launch| launch.group.upgrade());
+    group.iter().for_each(|group| group.hear_out());
+}
+
+fn ranks_end(book: &Mutex<Book>, (key, ending): (u64, Ending)) {
+    let group = lock(book).launches.remove(&key).and_then(|launch| launch.group.upgrade());
+    group.iter().for_each(|group| group.ranks_end(&ending));
 }
 
 /// How a child ended, in words of this floor.

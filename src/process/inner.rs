@@ -13,7 +13,7 @@ use super::door::Address;
 use super::exit::{Exit, GroupEvent, GroupState, How, Signal};
 use super::group::STUCK;
 use super::plan::{Effect, Plan};
-use super::ranks::{Outfit, Ranks};
+use super::ranks::{Outfit, Quarters, Ranks};
 use super::site::{FarStart, StreamId};
 use super::sites::{FarSite, Sites};
 use super::template::{Template, Wish};
@@ -218,6 +218,15 @@ impl Inner {
             (own, why)
         };
         self.break_up(own, why);
+    }
+
+    /// A process here ended badly: what it has said before, such as that it aborts, is to be known first.
+    pub(super) fn hear_out(&self) {
+        let state = self.lock();
+        let served =
+            state.ranks.as_ref().filter(|_| state.broken.is_none()).and_then(Ranks::here).map(Quarters::served);
+        drop(state);
+        served.iter().for_each(|served| served.hear_out());
     }
 
     /// Ends all but one, which gets a moment to end by itself.

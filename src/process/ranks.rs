@@ -48,7 +48,7 @@ pub(super) struct Crew {
 pub(super) struct Quarters {
     outfits: HashMap<usize, Outfit>,
     /// They are served as long as this lives.
-    _served: Served,
+    served: Arc<Served>,
 }
 
 impl Quarters {
@@ -70,7 +70,12 @@ impl Quarters {
             let descriptors = billet.descriptor.into_iter().map(|its| (Arc::new(its), RANKS_DESCRIPTOR)).collect();
             (members[billet.rank as usize], (env, descriptors))
         };
-        Ok(Quarters { outfits: billets.into_iter().map(outfit).collect(), _served: served })
+        Ok(Quarters { outfits: billets.into_iter().map(outfit).collect(), served: Arc::new(served) })
+    }
+
+    /// They are served as long as this lives.
+    pub(super) fn served(&self) -> Arc<Served> {
+        self.served.clone()
     }
 
     /// What a member is started with, once: our copy of its end of the socket must go.
@@ -128,6 +133,11 @@ impl Ranks {
     /// What a member on this node is started with, once.
     pub(super) fn take(&mut self, member: usize) -> Outfit {
         self.here.as_mut().map(|here| here.take(member)).unwrap_or_default()
+    }
+
+    /// Those of this node.
+    pub(super) fn here(&self) -> Option<&Quarters> {
+        self.here.as_ref()
     }
 
     /// Whether it is a rank.

@@ -194,7 +194,15 @@ impl Keeper {
         let mut streams: HashMap<StreamId, Sender<Piece>> = HashMap::new();
         loop {
             select! {
-                recv(ended) -> end => end.into_iter().chain(ended.try_iter()).for_each(|end| self.note(end)),
+                recv(ended) -> end => {
+                    let ends: Vec<ChildEnd> = end.into_iter().chain(ended.try_iter()).collect();
+                    // What it has said before it ended badly is to be known first.
+                    if let Some(ranks) = self.ranks.as_ref().filter(|_| ends.iter().any(ChildEnd::is_bad)) {
+                        ranks.served().hear_out();
+                        self.told.endings.extend(ending.try_iter().map(|(_, ending)| ending));
+                    }
+                    ends.into_iter().for_each(|end| self.note(end));
+                }
                 recv(ending) -> ending => self.told.endings.extend(ending.map(|(_, ending)| ending)),
                 recv(commands) -> command => match command {
                     Ok(Command::Launch(starts, answer)) => answer.send(0, &encoded(&self.launch(&starts))),

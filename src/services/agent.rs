@@ -42,6 +42,13 @@ pub(crate) struct ChildEnd {
     pub(crate) repairs: Repairs,
 }
 
+impl ChildEnd {
+    /// Whether it ended otherwise than with code 0.
+    pub(crate) fn is_bad(&self) -> bool {
+        self.refusal.is_some() || !self.status.as_ref().is_ok_and(ExitStatus::success)
+    }
+}
+
 /// A process of this node that is not a child, and whose end must be noticed all the same: another rank.
 pub(crate) struct Watched {
     /// Its place.

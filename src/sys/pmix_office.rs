@@ -197,6 +197,7 @@ impl Desk {
                 }
             }
             Order::Seek { name, rank, ticket } => self.server.seek(&name, rank, ticket),
+            Order::Hear { ticket } => Server::come_back(ticket),
         }
         Ok(())
     }
@@ -207,6 +208,7 @@ impl Desk {
             Call::Want { name, rank, answer } => Report::Want { ticket: self.keep(answer), name, rank },
             Call::Abort { name, rank, code, words } => Report::Abort { name, rank, code, words },
             Call::Left { ticket, what } => Report::Left { ticket, what },
+            Call::Heard { ticket } => Report::Heard { ticket },
         };
         self.report(&report)
     }

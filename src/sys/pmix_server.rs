@@ -75,6 +75,10 @@ pub(super) enum Call {
         ticket: u64,
         what: Result<Vec<u8>, String>,
     },
+    /// All that was called before has come.
+    Heard {
+        ticket: u64,
+    },
 }
 
 /// How an answer reaches the library.
@@ -331,6 +335,11 @@ impl Server {
         if let Err(why) = asked {
             tell(Call::Left { ticket, what: Err(why) });
         }
+    }
+
+    /// Comes behind all calls that were made before, as [`Call::Heard`].
+    pub(super) fn come_back(ticket: u64) {
+        tell(Call::Heard { ticket });
     }
 
     /// What the ranks may know of the team.

@@ -48,6 +48,10 @@ pub(crate) enum Order {
         ticket: u64,
         what: Result<Vec<u8>, String>,
     },
+    /// Whoever asks wants to know all that ranks have said until now.
+    Hear {
+        ticket: u64,
+    },
 }
 
 /// From the server.
@@ -83,6 +87,10 @@ pub(crate) enum Report {
         rank: u32,
         code: i32,
         words: String,
+    },
+    /// All that ranks had said before [`Order::Hear`] has been told.
+    Heard {
+        ticket: u64,
     },
 }
 

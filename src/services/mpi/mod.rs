@@ -16,6 +16,7 @@ mod shell;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
+use std::time::Duration;
 
 use crossbeam::channel::{Sender, bounded, unbounded};
 
@@ -25,6 +26,9 @@ use self::shell::{Order, Shell};
 use super::ServiceError;
 use crate::pmi::{Ending, Speaks, Team};
 use crate::sys::poll::Bell;
+
+/// Far longer than a server takes that answers at all.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A team whose ranks on this node are to be served.
 pub(crate) struct Plan {
@@ -114,6 +118,17 @@ impl Drop for Mpi {
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the server of MPI ranks panicked");
         }
+    }
+}
+
+impl Served {
+    /// Waits until all that its ranks here have said by now has been told to who hears of their end, however soon after it
+    /// they ended. A server that does not answer is not waited for.
+    pub(crate) fn hear_out(&self) {
+        let (reply, heard) = bounded(0);
+        self.mpi.order(Order::HearOut(self.name.clone(), reply));
+        // Nothing is ever sent: the reply is dropped.
+        let _ = heard.recv_timeout(PATIENCE);
     }
 }
 

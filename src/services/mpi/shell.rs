@@ -32,6 +32,8 @@ type Reply = Sender<Result<Vec<Billet>, String>>;
 pub(super) enum Order {
     Open(Box<Plan>, Reply),
     Close(String),
+    /// Drops the sender when all has been told that the team's ranks have said.
+    HearOut(String, Sender<()>),
     /// Something that had to wait is done: for the team of that name.
     Back(String, Back),
     Stop,
@@ -73,6 +75,8 @@ pub(super) struct Shell {
     /// Wishes of other nodes that the office looks for: the team, and the wish's number there.
     seeking: HashMap<u64, (String, u64)>,
     seeks: u64,
+    /// Who wants all told that ranks have said.
+    hearing: HashMap<u64, Sender<()>>,
 }
 
 impl Shell {
@@ -92,6 +96,7 @@ impl Shell {
             opening: HashMap::new(),
             seeking: HashMap::new(),
             seeks: 0,
+            hearing: HashMap::new(),
         })
     }
 
@@ -124,6 +129,7 @@ impl Shell {
             match order {
                 Order::Open(plan, reply) => self.open(*plan, reply),
                 Order::Close(name) => self.close(&name),
+                Order::HearOut(name, reply) => self.hear_out(&name, reply),
                 Order::Back(name, back) => self.come_back(&name, back),
                 Order::Stop => return false,
             }
@@ -163,6 +169,15 @@ impl Shell {
             return self.opened(&name, Err(why));
         }
         self.tell_office(&Word::Open(opening));
+    }
+
+    /// The lines of PMI are read here, and in order; what is said in PMIx takes a way of its own.
+    fn hear_out(&mut self, name: &str, reply: Sender<()>) {
+        if self.office.is_some() && self.teams.get(name).is_some_and(|desk| desk.speaks.pmix) {
+            self.seeks += 1;
+            self.hearing.insert(self.seeks, reply);
+            self.tell_office(&Word::Hear { ticket: self.seeks });
+        }
     }
 
     fn connect(&mut self, team: &str, rank: u32) -> io::Result<(u64, OwnedFd)> {
@@ -319,6 +334,7 @@ impl Shell {
     /// Nobody who speaks PMIx is served any more; the next team gets a new one.
     fn lose_office(&mut self, why: &str) {
         self.office = None;
+        self.hearing.clear();
         let opening: Vec<String> = self.opening.keys().cloned().collect();
         opening.iter().for_each(|name| self.opened(name, Err(why.into())));
         let served = self.teams.values_mut().filter(|desk| desk.speaks.pmix && !desk.speaks.without_pmix);
@@ -352,6 +368,7 @@ impl Shell {
                 let Some(exchange) = self.teams.get(&name).map(|desk| desk.exchange.clone()) else { return };
                 self.threads.run(move || exchange.give(wanted, what));
             }
+            Report::Heard { ticket } => drop(self.hearing.remove(&ticket)),
             Report::Abort { name, rank, code, words } => {
                 if let Some(desk) = self.teams.get_mut(&name) {
                     desk.end(Ending::Abort { rank, code, words });
