@@ -25,12 +25,16 @@ static COUNTING: Counting = Counting;
 
 // SAFETY: the system's allocator does it all.
 unsafe impl GlobalAlloc for Counting {
+    /// # Safety
+    /// What the trait asks of its callers.
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         HEAP.fetch_add(layout.size() as i64, Ordering::Relaxed);
         // SAFETY: passed on as it came.
         unsafe { System.alloc(layout) }
     }
 
+    /// # Safety
+    /// What the trait asks of its callers.
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
         HEAP.fetch_sub(layout.size() as i64, Ordering::Relaxed);
         // SAFETY: passed on as it came.
