@@ -3,7 +3,7 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
@@ -44,18 +44,30 @@ fn init() -> dragon::Runtime {
 /// Ranks of a job on this machine.
 const RANKS: &str = "64";
 
-/// Milliseconds from the start of a launcher to its end.
-fn launched(launcher: &str, program: &Path, role: &str) -> Option<f64> {
+/// Milliseconds from the start of a launcher to its end, or what went wrong.
+fn launched(launcher: &str, program: &Path, role: &str) -> Result<f64, String> {
     let mut command = Command::new(launcher);
     if launcher.ends_with("openmpi") {
         command.args(["--oversubscribe", "--bind-to", "none"]);
     }
-    command.args(["-np", RANKS]).arg(program).env("BENCH_ROLE", role).stdout(Stdio::null()).stderr(Stdio::null());
+    command.args(["-np", RANKS]).arg(program).env("BENCH_ROLE", role).stdin(Stdio::null());
     // In a container everybody is root.
     command.envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")]);
     let begin = Instant::now();
-    let ended = command.status().ok()?;
-    ended.success().then(|| begin.elapsed().as_secs_f64() * 1e3)
+    let ended = command.output().map_err(|why| format!("{launcher}: {why}"))?;
+    let took = begin.elapsed().as_secs_f64() * 1e3;
+    match ended.status.success() {
+        true => Ok(took),
+        false => Err(format!("{launcher} {}: {}", program.display(), last_words(&ended))),
+    }
+}
+
+/// How a program ended, and the last that it said about it.
+fn last_words(ended: &Output) -> String {
+    let said = [&ended.stdout[..], &ended.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+    format!("{}; {}", ended.status, lines[lines.len().saturating_sub(5)..].join(" | "))
 }
 
 /// A job of ranks that only begin and end, ours and MPI's, by the same launcher.
@@ -66,8 +78,13 @@ fn ranks() {
         ("start: 64 ranks under Open MPI's mpirun", "mpirun.openmpi", "mpi.openmpi"),
         ("start: 64 ranks under MPICH's mpiexec", "mpirun.mpich", "mpi.mpich"),
     ] {
-        let Some(program) = peers.program(program) else { continue };
-        let run = |program: &Path, role: &str| launched(launcher, program, role).expect("the launcher works");
+        let Some(program) = peers.program(program).filter(|_| Race::is_wanted(title)) else { continue };
+        // A launcher that is missing or does not work here, or a program built for another one, ends no bench.
+        if let Err(why) = launched(launcher, &program, "") {
+            println!("  peers:   skipped: {why}");
+            continue;
+        }
+        let run = |program: &Path, role: &str| launched(launcher, program, role).unwrap_or_else(|why| panic!("{why}"));
         Race::new(title, "ms")
             .at_most_rounds(5)
             .runner("MPI_Init and MPI_Finalize", || run(&program, ""))

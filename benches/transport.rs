@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use common::peers::Peers;
+use common::peers::{DragonHpc, Peers};
 use common::table::Race;
 use common::{machine, os};
 use dragon::probe::{Mode, Probe};
@@ -25,6 +25,7 @@ fn main() {
     }
     machine::print_head("transport");
     others();
+    dragon_hpc();
     round_trips();
     bandwidth();
     rates();
@@ -267,6 +268,7 @@ fn others() {
     let names = peers.as_ref().map(Peers::names).unwrap_or_default();
     for (title, size, count) in [
         ("lane: one way, 8 B, against others over tcp", 8, 4_000),
+        ("lane: one way, 1 KiB, against others over tcp", 1 << 10, 4_000),
         ("lane: one way, 64 KiB, against others over tcp", 64 << 10, 1_000),
         ("lane: one way, 1 MiB, against others over tcp", 1 << 20, 200),
     ] {
@@ -283,6 +285,30 @@ fn others() {
         for name in &names {
             outcome.at_most("lane", 1.0, name);
         }
+    }
+}
+
+/// DragonHPC's queue over its tcp agent. Starting it takes half a minute, so it is started once, for one figure of each length.
+fn dragon_hpc() {
+    let races = [
+        ("lane: one way, 8 B, against DragonHPC over tcp", 8),
+        ("lane: one way, 1 KiB, against DragonHPC over tcp", 1 << 10),
+        ("lane: one way, 64 KiB, against DragonHPC over tcp", 64 << 10),
+        ("lane: one way, 1 MiB, against DragonHPC over tcp", 1 << 20),
+    ];
+    let Some(theirs) = DragonHpc::find().filter(|_| races.iter().any(|(title, _)| Race::is_wanted(title))) else {
+        return;
+    };
+    let theirs = theirs.over_tcp();
+    for (title, size) in races {
+        let Some(round_trip) = theirs.get(&size) else { continue };
+        let work = Work { waiting: Mode::Adaptive, ..Work::round_trip(Mode::Poll, size) };
+        Race::new(title, "us")
+            .at_most_rounds(1)
+            .runner("DragonHPC, tcp", || round_trip / 2e3)
+            .runner("lane, as the product waits", || latency(work))
+            .run()
+            .at_most("lane, as the product waits", 1.0, "DragonHPC, tcp");
     }
 }
 

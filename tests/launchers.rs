@@ -5,7 +5,7 @@
 mod slurm;
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const RANKS: usize = 4;
@@ -39,6 +39,11 @@ fn check(command: &mut Command, launcher: &str, nodes: usize, names: usize) {
         return println!("SKIPPED: {launcher} cannot be started here: {wrong}");
     }
     assert!(output.status.success(), "{launcher}: {}\n{said}\n{wrong}", output.status);
+    says(&said, &wrong, launcher, nodes, names);
+}
+
+/// The table that rank 0 prints names all four ranks.
+fn says(said: &str, wrong: &str, launcher: &str, nodes: usize, names: usize) {
     assert!(said.contains(&format!("4 ranks on {nodes} nodes")), "{launcher}: {said}\n{wrong}");
     let rows: Vec<&str> = said.lines().skip_while(|line| !line.contains("local rank")).skip(1).collect();
     let ranks: Vec<usize> = rows.iter().filter_map(|row| row.split_whitespace().next()?.parse().ok()).collect();
@@ -140,6 +145,91 @@ fn mpich_on_two_nodes() {
     under("mpiexec.hydra", &[&way[..], &["-hosts", "10.78.0.1,10.78.0.2", "-ppn", "2"]].concat(), 2);
 }
 
+/// Ranks on two nodes of the bed, two on each, with the variables that a launcher sets which is not here: what is tried is
+/// what we make of them, with real processes, networks and names.
+fn as_if_by(launcher: &str, bed: &Bed, variables: impl Fn(usize) -> Vec<(&'static str, String)>) {
+    let start = |rank: usize| {
+        let mut command = Command::new("timeout");
+        command.args(["60", "bash", SCRIPT, "exec", &(rank / 2).to_string()]).arg(example());
+        // Its home, where the cookie is, is on all nodes.
+        command.env("HOME", bed.agent.path()).envs(variables(rank)).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let ranks: Vec<_> = (0..RANKS).map(start).collect();
+    let outputs: Vec<_> = ranks.into_iter().map(|rank| rank.wait_with_output().unwrap()).collect();
+    assert!(outputs.iter().all(|output| output.status.success()), "{launcher}: {outputs:?}");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    says(&text(&outputs[0].stdout), &text(&outputs[0].stderr), launcher, 2, 2);
+}
+
+#[test]
+fn as_torchrun_on_two_nodes() {
+    let Some(bed) = Bed::make() else { return };
+    as_if_by("torchrun", &bed, |rank| {
+        let numbers = [("RANK", rank), ("LOCAL_RANK", rank % 2), ("GROUP_RANK", rank / 2), ("WORLD_SIZE", RANKS)];
+        let numbers = numbers.map(|(name, number)| (name, number.to_string()));
+        let others = [("LOCAL_WORLD_SIZE", "2"), ("MASTER_ADDR", "node0"), ("MASTER_PORT", "29500")];
+        let elastic = [("TORCHELASTIC_RUN_ID", "none"), ("TORCHELASTIC_RESTART_COUNT", "0")];
+        let others = others.into_iter().chain(elastic).map(|(name, value)| (name, value.to_string()));
+        numbers.into_iter().chain(others).collect()
+    });
+}
+
+#[test]
+fn as_a_kubernetes_job_on_two_nodes() {
+    let Some(bed) = Bed::make() else { return };
+    as_if_by("kubernetes", &bed, |rank| {
+        let given = [("DRAGON_SIZE", "4"), ("DRAGON_HEAD", "node0"), ("KUBERNETES_SERVICE_HOST", "10.0.0.1")];
+        let secret = ("DRAGON_SECRET", "0123456789abcdef0123456789abcdef");
+        let index = ("JOB_COMPLETION_INDEX", rank.to_string());
+        given.into_iter().chain([secret]).map(|(name, value)| (name, value.to_string())).chain([index]).collect()
+    });
+}
+
+/// The file of PALS: who runs where.
+fn apinfo(node_of_rank: &[i32], hosts: &[&str]) -> Vec<u8> {
+    const SECTIONS: usize = 16 + 5 * 24;
+    let nodes = SECTIONS + 12 * node_of_rank.len();
+    let length = nodes + 68 * hosts.len();
+    let sections = [[0; 3], [0; 3], [12, SECTIONS, node_of_rank.len()], [68, nodes, hosts.len()], [0; 3]];
+    let mut bytes = [1, length as u64].map(u64::to_le_bytes).concat();
+    bytes.extend(sections.as_flattened().iter().flat_map(|number| (*number as u64).to_le_bytes()));
+    bytes.extend(node_of_rank.iter().flat_map(|node| [0, 0, *node]).flat_map(i32::to_le_bytes));
+    for (number, host) in (0_i32..).zip(hosts) {
+        bytes.extend(number.to_le_bytes());
+        bytes.extend(host.bytes().chain(std::iter::repeat(0)).take(64));
+    }
+    bytes
+}
+
+#[test]
+fn as_pals_on_two_nodes() {
+    let Some(bed) = Bed::make() else { return };
+    let file = bed.agent.path().join("apinfo");
+    std::fs::write(&file, apinfo(&[0, 0, 1, 1], &["node0", "node1"])).unwrap();
+    as_if_by("PALS", &bed, |rank| {
+        let numbers = [("PALS_RANKID", rank), ("PALS_LOCAL_RANKID", rank % 2), ("PALS_NODEID", rank / 2)];
+        // Its process manager speaks another language than PMI-1 under the same names.
+        let theirs = [("PMI_RANK", rank), ("PMI_SIZE", RANKS), ("PMI_CONTROL_PORT", 20_001), ("PALS_LOCAL_SIZE", 2)];
+        let file = [("PALS_APINFO", file.display().to_string()), ("PALS_APID", "9f1c".into())];
+        numbers.into_iter().chain(theirs).map(|(name, number)| (name, number.to_string())).chain(file).collect()
+    });
+}
+
+/// Flux answers PMI-1 on a descriptor, as MPICH's process manager does, which stands in for it under Flux's variables.
+#[test]
+fn as_flux_on_two_nodes() {
+    let Some(bed) = Bed::make() else { return };
+    let agent = bed.agent();
+    let way = ["-launcher", "ssh", "-launcher-exec", &agent, "-iface", "dragon-bed"];
+    let ranks = ["-hosts", "10.78.0.1,10.78.0.2", "-ppn", "2", "-n", "4"];
+    let shell = "export FLUX_TASK_RANK=$PMI_RANK FLUX_JOB_SIZE=$PMI_SIZE FLUX_TASK_LOCAL_ID=$MPI_LOCALRANKID FLUX_JOB_ID=f1 \
+                 FLUX_JOB_NNODES=2; unset MPI_LOCALRANKID MPI_LOCALNRANKS HYDI_CONTROL_FD; exec \"$0\"";
+    let mut command = Command::new("timeout");
+    command.args(["60", "mpiexec.hydra"]).args(way).args(ranks).args(["sh", "-c", shell]).arg(example());
+    check(&mut command, "mpiexec.hydra", 2, 2);
+}
+
 /// The lines of README.md for those who have no launcher.
 #[test]
 fn by_hand_and_as_torchrun_does() {
@@ -167,7 +257,7 @@ fn by_hand_and_as_torchrun_does() {
             if torch {
                 command.env("LOCAL_RANK", rank.to_string());
             }
-            command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap()
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
         };
         let outputs = [start(0), start(1)].map(|rank| rank.wait_with_output().unwrap());
         let said = outputs.iter().map(|output| format!("{output:?}")).collect::<Vec<_>>().join("\n");

@@ -41,10 +41,15 @@ impl<'a> Race<'a> {
         }
     }
 
+    /// Whether the command line asks for the race of this title.
+    pub fn is_wanted(title: &str) -> bool {
+        let wanted: Vec<String> = env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+        wanted.is_empty() || wanted.iter().any(|word| title.contains(word.as_str()))
+    }
+
     /// Runs all rounds and prints the table, unless the command line asks for other races only.
     pub fn run(mut self) -> Outcome {
-        let wanted: Vec<String> = env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-        if !wanted.is_empty() && !wanted.iter().any(|word| self.title.contains(word.as_str())) {
+        if !Race::is_wanted(self.title) {
             return Outcome { unit: self.unit, lanes: Vec::new(), ran: false };
         }
         let mut lanes: Vec<Lane> = self.runners.iter().map(|(name, _)| Lane { name, figures: Vec::new() }).collect();

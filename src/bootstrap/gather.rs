@@ -2,7 +2,8 @@
 //!
 //! Strangers cost a descriptor for a few seconds and nothing else: what they say is not parsed, how many may wait to
 //! prove themselves is bounded, and the one who has waited longest goes first. Whoever knows the secret and does not fit
-//! (a rank that came twice, another idea of how many there are, another build) ends the start for all, at once.
+//! (a rank that came twice, another idea of how many there are, another build) ends the start for all, at once; those who
+//! are still on their way are told the same when they come.
 
 use std::{collections::VecDeque, io, os::fd::AsFd, time::Duration};
 
@@ -20,6 +21,10 @@ use crate::time::Deadline;
 
 /// How long somebody may take to prove himself.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How long a start that has failed is explained to ranks that come only now.
+const EXPLAINING: Duration = Duration::from_secs(5);
+/// Descriptors beyond those of the ranks: doors, strangers, files.
+const SPARE: u64 = 64;
 /// So many may be at it at once.
 const WAITING_MAX: usize = 256;
 /// So many are let in before those who are in are looked after again.
@@ -51,6 +56,8 @@ pub(super) struct Gathering<'a> {
     own: Hello,
     deadline: Deadline,
     newcomers: VecDeque<Newcomer>,
+    /// Those who have proved themselves and said who they are, and have no seat yet.
+    proven: VecDeque<Seat>,
     /// By rank; that of rank 0 stays empty.
     seats: Vec<Option<Seat>>,
     /// Those who take any rank.
@@ -66,27 +73,32 @@ pub(super) fn gather(
     job: [u8; 16],
     deadline: Deadline,
 ) -> Result<(Hub, Welcome), BootstrapError> {
-    check_limits(own.size)?;
+    if own.size > RANKS_MAX {
+        let why = format!("{} ranks are too many, at most {RANKS_MAX}", own.size);
+        return Err(BootstrapError::Unclear { why });
+    }
+    let room = room_for(own.size);
     let seats = (0..own.size).map(|_| None).collect();
-    let (newcomers, unplaced) = (VecDeque::new(), Vec::new());
-    let mut gathering = Gathering { doors, meeting, own, deadline, newcomers, seats, unplaced, strangers: 0 };
-    match gathering.until_all_are_there() {
+    let (newcomers, proven, unplaced) = (VecDeque::new(), VecDeque::new(), Vec::new());
+    let mut gathering = Gathering { doors, meeting, own, deadline, newcomers, proven, seats, unplaced, strangers: 0 };
+    match room.and_then(|()| gathering.until_all_are_there()) {
         Ok(()) => gathering.welcome(job),
         Err(failure) => Err(gathering.fail(failure)),
     }
 }
 
-fn check_limits(size: u32) -> Result<(), BootstrapError> {
-    let (needed, limit) = (u64::from(size) + 32, process::descriptor_limit().unwrap_or(u64::MAX));
-    if size > RANKS_MAX {
-        return Err(BootstrapError::Unclear { why: format!("{size} ranks are too many, at most {RANKS_MAX}") });
+/// Sees to it that this process may have a descriptor for each rank.
+fn room_for(size: u32) -> Result<(), Failure> {
+    let needed = process::open_descriptors() + u64::from(size) + SPARE;
+    match process::allow_descriptors(needed) {
+        Some(limit) if limit < needed => {
+            let text = format!(
+                "rank 0 needs {needed} descriptors to meet {size} ranks and may have {limit}: raise the hard limit, `ulimit -Hn`"
+            );
+            Err(Failure { kind: FailureKind::Rank, text })
+        }
+        _ => Ok(()),
     }
-    if needed > limit {
-        let why =
-            format!("rank 0 needs {needed} descriptors to meet {size} ranks and may have {limit}: raise `ulimit -n`");
-        return Err(BootstrapError::Unclear { why });
-    }
-    Ok(())
 }
 
 impl Gathering<'_> {
@@ -100,7 +112,10 @@ impl Gathering<'_> {
             let ready = rendezvous::ready(&self.watched(), self.next_deadline()).unwrap_or_default();
             self.hear_seated(ready.get(strangers..).unwrap_or_default())?;
             self.let_in();
-            self.hear_newcomers()?;
+            self.hear_newcomers();
+            while let Some(seat) = self.proven.pop_front() {
+                self.seat(seat)?;
+            }
         }
         Ok(())
     }
@@ -167,17 +182,16 @@ impl Gathering<'_> {
         Ok(Newcomer { until: Deadline::after(HANDSHAKE), stage })
     }
 
-    fn hear_newcomers(&mut self) -> Result<(), Failure> {
+    fn hear_newcomers(&mut self) {
         for newcomer in std::mem::take(&mut self.newcomers) {
             let until = newcomer.until;
             match hear(newcomer.stage, self.meeting) {
                 Ok(Heard::NotYet(_)) if until.passed() => self.stranger("said nothing, or too slowly"),
                 Ok(Heard::NotYet(stage)) => self.newcomers.push_back(Newcomer { until, stage }),
-                Ok(Heard::Hello(link, hello)) => self.seat(link, hello)?,
+                Ok(Heard::Hello(link, hello)) => self.proven.push_back(Seat { link, hello }),
                 Err(_) => self.stranger("does not know the secret of this job"),
             }
         }
-        Ok(())
     }
 
     fn stranger(&mut self, what: &str) {
@@ -187,16 +201,17 @@ impl Gathering<'_> {
         self.strangers += 1;
     }
 
-    fn seat(&mut self, mut link: Link, hello: Hello) -> Result<(), Failure> {
-        if let Err(failure) = self.fits(&hello) {
-            say_failed(std::iter::once(&mut link), &failure);
+    fn seat(&mut self, seat: Seat) -> Result<(), Failure> {
+        if let Err(failure) = self.fits(&seat.hello) {
+            // To be told with the others.
+            self.proven.push_front(seat);
             return Err(failure);
         }
-        self.deadline = earlier(self.deadline, Deadline::after(Duration::from_millis(hello.patience)));
-        match hello.rank {
+        self.deadline = earlier(self.deadline, Deadline::after(Duration::from_millis(seat.hello.patience)));
+        match seat.hello.rank {
             // `fits` has seen that the rank has a seat, and that it is empty.
-            Some(rank) => self.seats[rank as usize] = Some(Seat { link, hello }),
-            None => self.unplaced.push(Seat { link, hello }),
+            Some(rank) => self.seats[rank as usize] = Some(seat),
+            None => self.unplaced.push(seat),
         }
         Ok(())
     }
@@ -269,9 +284,34 @@ impl Gathering<'_> {
         Failure { kind: FailureKind::Timeout, text }
     }
 
+    /// Tells all why it is over: those who are here, and for a while those who are still to come.
     fn fail(mut self, failure: Failure) -> BootstrapError {
         say_failed(self.seats.iter_mut().flatten().chain(&mut self.unplaced).map(|seat| &mut seat.link), &failure);
-        BootstrapError::Failed(failure)
+        let mut told: Vec<bool> = self.seats.iter().map(Option::is_some).collect();
+        let mut unplaced = self.unplaced.len();
+        // Who did not come in time is not waited for once more.
+        let patience = if failure.kind == FailureKind::Timeout { Duration::ZERO } else { EXPLAINING };
+        self.deadline = self.deadline.within(patience);
+        loop {
+            for mut seat in std::mem::take(&mut self.proven) {
+                say_failed(std::iter::once(&mut seat.link), &failure);
+                match seat.hello.rank.and_then(|rank| told.get_mut(rank as usize)) {
+                    Some(told) => *told = true,
+                    None => unplaced += 1,
+                }
+            }
+            let came = 1 + told.iter().skip(1).filter(|told| **told).count() + unplaced;
+            if came >= told.len() || self.deadline.passed() {
+                return BootstrapError::Failed(failure);
+            }
+            // Those who were here say nothing more.
+            let watched: Vec<_> = self.watched().into_iter().take(self.doors.len() + self.newcomers.len()).collect();
+            if rendezvous::ready(&watched, self.next_deadline()).is_err() {
+                return BootstrapError::Failed(failure);
+            }
+            self.let_in();
+            self.hear_newcomers();
+        }
     }
 
     /// Gives everybody his rank, and all cards.
@@ -286,8 +326,7 @@ impl Gathering<'_> {
         for (link, rank) in spokes.iter_mut().zip(1..) {
             link.queue(Body::new(encode(&ToSpoke::Rank(rank))));
         }
-        let (cards, claims) = hellos.into_iter().map(|hello| (hello.card, hello.claims)).unzip();
-        let welcome = Welcome { job, cards, claims };
+        let welcome = Welcome::new(job, hellos.into_iter().map(|hello| (hello.card, hello.claims)));
         let told = tell(spokes.iter_mut(), &Body::new(encode(&ToSpoke::Welcome(welcome.clone()))), self.deadline);
         match told {
             Ok(()) => Ok((Hub { spokes }, welcome)),

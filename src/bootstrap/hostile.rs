@@ -110,7 +110,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         card: vec![1, 2, 3],
         claims: claims.clone(),
     };
-    let welcome = Welcome { job: [7; 16], cards: vec![vec![1], vec![2]], claims: vec![claims.clone(), claims] };
+    let welcome = Welcome::new([7; 16], [(vec![1], claims.clone()), (vec![2], claims)].into_iter());
     let meeting = Meeting::new(Some(&[1; KEY]), "job");
     let greeting = meeting.greeting(&[5; KEY]);
     let with = |which: u8, record: &[u8]| [&[which][..], record].concat();

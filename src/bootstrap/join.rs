@@ -101,7 +101,7 @@ fn alone(config: &JoinConfig, card: &[u8], claims: Claims) -> Result<World, Boot
     let refused = |_| BootstrapError::Secret { why: "the system has no random numbers".into() };
     let job = random().map_err(refused)?;
     let meeting = Meeting::new(Some(&random().map_err(refused)?), "alone");
-    let welcome = Welcome { job, cards: vec![card.to_vec()], claims: vec![claims] };
+    let welcome = Welcome::new(job, std::iter::once((card.to_vec(), claims)));
     Ok(World::new(0, Star::Alone, &meeting, welcome, config.patience))
 }
 

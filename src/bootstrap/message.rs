@@ -1,5 +1,7 @@
 //! What ranks and hub say to each other once each knows the other, and how long it may be.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::error::Failure;
@@ -15,7 +17,7 @@ pub(super) const BUILD_MAX: usize = 256;
 /// Any message to the hub is shorter: a round, and room for its wrapping.
 pub(super) const TO_HUB_MAX: usize = ROUND_MAX + 1024;
 /// The number by which ranks that speak otherwise are told apart.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// What a rank says about where it is. Only equal claims make two ranks try each other; the trial decides.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -55,7 +57,30 @@ pub(super) struct Welcome {
     /// Unpredictable, of this world alone.
     pub(super) job: [u8; 16],
     pub(super) cards: Vec<Vec<u8>>,
-    pub(super) claims: Vec<Claims>,
+    /// What is claimed, once for all who claim the same: those of a machine do.
+    claims: Vec<Claims>,
+    /// Which of them each rank claims.
+    claimed: Vec<u32>,
+}
+
+impl Welcome {
+    /// Of the cards and claims of all, by rank.
+    pub(super) fn new(job: [u8; 16], all: impl Iterator<Item = (Vec<u8>, Claims)>) -> Welcome {
+        let (mut cards, mut claims, mut claimed, mut known) = (Vec::new(), Vec::new(), Vec::new(), HashMap::new());
+        for (card, theirs) in all {
+            cards.push(card);
+            claimed.push(*known.entry(theirs).or_insert_with_key(|new| {
+                claims.push(new.clone());
+                claims.len() as u32 - 1
+            }));
+        }
+        Welcome { job, cards, claims, claimed }
+    }
+
+    /// What each rank claims, by rank; fewer than cards if it makes no sense.
+    pub(super) fn claims(&self) -> Vec<Claims> {
+        self.claimed.iter().map_while(|which| self.claims.get(*which as usize).cloned()).collect()
+    }
 }
 
 /// A rank to the hub.

@@ -85,7 +85,7 @@ impl Spoke {
             _ => return Err(out_of_step()),
         };
         match spoke.answer(deadline)? {
-            ToSpoke::Welcome(welcome) if welcome.cards.len() == size && welcome.claims.len() == size => {
+            ToSpoke::Welcome(welcome) if welcome.cards.len() == size && welcome.claims().len() == size => {
                 Ok((spoke, rank, welcome))
             }
             _ => Err(out_of_step()),

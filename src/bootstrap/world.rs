@@ -44,15 +44,18 @@ pub(crate) struct World {
     pub(super) claims: Vec<Claims>,
     star: Star,
     patience: Duration,
+    /// How often all have heard of all, the first meeting included.
+    pub(super) rounds: u32,
 }
 
 impl World {
     pub(super) fn new(rank: u32, star: Star, meeting: &Meeting, welcome: Welcome, patience: Duration) -> World {
-        let Welcome { job, cards, claims } = welcome;
+        let claims = welcome.claims();
+        let Welcome { job, cards, .. } = welcome;
         let size = cards.len() as u32;
         let node = NodeDomain { index: rank, ranks: vec![rank] };
         let (secret, nodes) = (meeting.world_secret(&job), (0..size).collect());
-        World { rank, size, job, secret, cards, node, nodes, claims, star, patience }
+        World { rank, size, job, secret, cards, node, nodes, claims, star, patience, rounds: 1 }
     }
 
     /// Everybody's bytes, by rank. To be called by all ranks. Waits for all, no longer than the patience of the start.
@@ -63,6 +66,7 @@ impl World {
             return Err(Failure::error(FailureKind::Rank, text));
         }
         let deadline = self.deadline();
+        self.rounds += 1;
         match &mut self.star {
             Star::Alone => Ok(vec![bytes.to_vec()]),
             Star::Hub(hub) => hub.round(bytes, deadline),
@@ -88,11 +92,14 @@ impl World {
     /// Takes the star down when all ranks have called it. A rank that drops its world instead is missed by the others.
     pub(crate) fn finish(mut self) -> Result<(), BootstrapError> {
         let deadline = self.deadline();
+        self.rounds += 1;
         match &mut self.star {
-            Star::Alone => Ok(()),
-            Star::Hub(hub) => hub.finish(deadline),
-            Star::Spoke(spoke) => spoke.finish(deadline),
+            Star::Alone => {}
+            Star::Hub(hub) => hub.finish(deadline)?,
+            Star::Spoke(spoke) => spoke.finish(deadline)?,
         }
+        tracing::debug!(rank = self.rank, size = self.size, rounds = self.rounds, "the ranks have met");
+        Ok(())
     }
 
     pub(super) fn deadline(&self) -> Deadline {

@@ -30,6 +30,9 @@ use crate::sys;
 use crate::task;
 use crate::transport::{Engine, Identity, Lossy, Secret, Settings, Tcp, TransportError, Tuning};
 
+/// Descriptors beyond those that go with the number of ranks.
+const SPARE: u64 = 64;
+
 /// What the environment says about this process, which is not a worker.
 pub(super) fn plan() -> Result<Plan> {
     Ok(bootstrap::detect(&environment())?)
@@ -55,6 +58,9 @@ pub(super) fn start(plan: &Plan, config: &MemoryConfig) -> Result<Arc<Core>> {
     if world.size == 1 {
         return Ok(Core::alone(Memory::create(config)?, config.clone()));
     }
+    // A head has a socket for each rank of its node and one for each other node, and every rank watches its neighbours. What
+    // it may not have shows where it is wanted.
+    sys::process::allow_descriptors(sys::process::open_descriptors() + 2 * u64::from(world.size) + SPARE);
     let core = settle(&mut world, config).inspect_err(|error| world.fail(&error.to_string()))?;
     world.finish()?;
     Ok(core)

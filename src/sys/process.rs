@@ -117,6 +117,23 @@ pub(crate) fn descriptor_limit() -> Option<u64> {
     rustix::process::getrlimit(Resource::Nofile).current
 }
 
+/// Lets this process have so many descriptors, as far as the hard limit allows: raises the soft limit, and never lowers it.
+/// How many it may have now; `None` is no limit.
+pub(crate) fn allow_descriptors(wanted: u64) -> Option<u64> {
+    let mut limit = rustix::process::getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|soft| soft < wanted) {
+        limit.current = Some(limit.maximum.map_or(wanted, |hard| hard.min(wanted)));
+        // What is refused here shows in the limit that stays.
+        let _ = rustix::process::setrlimit(Resource::Nofile, limit);
+    }
+    descriptor_limit()
+}
+
+/// How many descriptors this process has open; none where `/proc` does not say.
+pub(crate) fn open_descriptors() -> u64 {
+    fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64)
+}
+
 /// Whether a call failed for want of descriptors.
 pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(rustix::io::Errno::from_io_error(error), Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE))

@@ -190,6 +190,13 @@ impl Crew {
         self.children.push(rank);
     }
 
+    /// Waits until the first of them has ended, however it did.
+    pub(super) fn until_one_has_ended(&self) {
+        let ends: Vec<_> = self.children.iter().map(|child| process::pidfd(child.id()).unwrap()).collect();
+        let watched: Vec<_> = ends.iter().map(|end| (end.as_fd(), For::Reading)).collect();
+        rendezvous::ready(&watched, Deadline::after(Duration::from_secs(30))).unwrap();
+    }
+
     /// What they have to say when all have ended.
     pub(super) fn reports(&mut self, patience: Duration) -> Vec<Outcome> {
         let deadline = Deadline::after(patience);

@@ -78,6 +78,16 @@ fn a_rank_that_comes_twice_ends_it_for_all() {
 }
 
 #[test]
+fn who_comes_when_it_is_over_is_told_why() {
+    let (start, mut crew) = (Start::new(4, "10"), Crew::new());
+    [0, 1].iter().for_each(|rank| start.rank(&mut crew, *rank, &[]));
+    start.rank(&mut crew, 1, &[]);
+    crew.until_one_has_ended();
+    [2, 3].iter().for_each(|rank| start.rank(&mut crew, *rank, &[]));
+    all_say(&failures(crew, 5), &["two processes are the same rank: rank 1 (host"]);
+}
+
+#[test]
 fn other_ideas_of_how_many_there_are_end_it_for_all() {
     let (start, mut crew) = (Start::new(3, "10"), Crew::new());
     start.rank(&mut crew, 0, &[]);

@@ -58,7 +58,10 @@ impl Peers {
     /// Puts a node in, or a new incarnation of it, which has no lanes and is not lost.
     pub(super) fn put(&mut self, node: Node, epoch: u64, address: &[u8]) {
         let at = node as usize;
-        if self.nodes.len() <= at {
+        let known = self.nodes.len();
+        if known <= at {
+            // Not twice as many, as vectors grow: that would be half of what a node may cost.
+            self.nodes.reserve_exact((at + 1 - known).max(known / 8));
             self.nodes.resize_with(at + 1, || None);
         }
         self.nodes[at] = Some(Known::new(epoch, address));
