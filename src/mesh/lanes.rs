@@ -80,8 +80,8 @@ struct Shared {
 }
 
 impl Meanwhile for Shared {
-    fn look(&self) {
-        self.driver.glance();
+    fn look(&self) -> bool {
+        self.driver.glance()
     }
 
     fn leave(&self) {

@@ -37,6 +37,9 @@ const QUICK_LOOKS: usize = 8;
 /// Polls that may go by an old clock: asking costs a tenth of a poll.
 const STALE: u32 = 8;
 
+/// What comes after so short a sleep would better have been waited for awake.
+const SOON: Duration = Duration::from_micros(200);
+
 /// How often a poller looks whether senders have gone before it insists.
 const GIVE_WAY: usize = 200;
 
@@ -91,11 +94,24 @@ pub(crate) struct Driver {
     background: turn::Background,
 }
 
+/// How a sleep of who has the seat ended.
+enum Slept<T> {
+    Until(Result<T, TimedOut>),
+    /// After so long something came in that is not what was waited for.
+    For(Duration),
+}
+
 /// The right to poll.
 struct Seat<'a>(&'a Driver);
 
+thread_local! {
+    /// Whether this thread has a seat: then it need not glance.
+    static SITS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
+        SITS.set(false);
         // SeqCst: pairs with `sit` by a waiter that has registered, and by the background that found it taken.
         self.0.seat.store(0, Ordering::SeqCst);
         self.0.cell().notify_one();
@@ -215,7 +231,18 @@ impl Driver {
         // SeqCst: pairs with the store that frees the seat.
         let taken = self.seat.compare_exchange(0, 1, Ordering::SeqCst, Ordering::SeqCst);
         // Not `then_some`: a seat that is made and not given would be freed.
-        taken.is_ok().then(|| Seat(self))
+        taken.is_ok().then(|| {
+            SITS.set(true);
+            Seat(self)
+        })
+    }
+
+    /// As [`Driver::sit`]; if the background has it and only lingers, it goes.
+    fn sit_soon(&self) -> Option<Seat<'_>> {
+        self.sit().or_else(|| {
+            self.background.send_away();
+            None
+        })
     }
 
     fn wait_for_seat<T>(
@@ -223,7 +250,7 @@ impl Driver {
         deadline: Deadline,
         ready: &mut impl FnMut() -> Option<T>,
     ) -> Result<Turn<'_, T>, TimedOut> {
-        let look = || ready().map(Turn::Found).or_else(|| self.sit().map(Turn::Seat));
+        let look = || ready().map(Turn::Found).or_else(|| self.sit_soon().map(Turn::Seat));
         wait_until(self.cell(), &mut Patience::new(), deadline, look)
     }
 
@@ -231,34 +258,67 @@ impl Driver {
     fn drive_seated<T>(&self, deadline: Deadline, ready: &mut impl FnMut() -> Option<T>) -> Result<T, TimedOut> {
         // Before anything is waited for, what was held back goes out.
         let mut polled = self.begin_drive();
+        let mut pays = true;
+        loop {
+            let end = if pays { self.stay_awake(deadline, ready, &mut polled) } else { None };
+            let end = end.or_else(|| match self.sleep_until(deadline, ready) {
+                Slept::Until(end) => Some(end),
+                // It came from others, for whom this thread works as well as for itself. If it came soon, so will more.
+                Slept::For(time) => {
+                    pays = self.waiting != Waiting::Sleep && time < SOON;
+                    None
+                }
+            });
+            if let Some(end) = end {
+                return end;
+            }
+        }
+    }
+
+    /// Looks again and again for as long as it seems worth it, and anew after everything that came in. `None`: to sleep.
+    fn stay_awake<T>(
+        &self,
+        deadline: Deadline,
+        ready: &mut impl FnMut() -> Option<T>,
+        polled: &mut Polled,
+    ) -> Option<Result<T, TimedOut>> {
         let mut misses = 0;
         let mut look = |polled: &mut Polled| {
-            let found = ready();
-            if found.is_none() {
-                misses = (misses + 1) % QUICK_LOOKS;
-                *polled = self.poll(if misses == 0 { Look::Around } else { Look::Quick }, false);
+            let found = ready().map(|found| Some(Ok(found)));
+            if found.is_some() {
+                return found;
             }
-            found
+            misses = (misses + 1) % QUICK_LOOKS;
+            *polled = self.poll(if misses == 0 { Look::Around } else { Look::Quick }, false);
+            if has_passed(deadline, polled.now) {
+                return Some(Some(ready().ok_or(TimedOut)));
+            }
+            // Nothing yet, but a reason to begin anew.
+            (polled.events > 0).then_some(None)
         };
-        let looks = match self.waiting {
+        loop {
+            let first = (0..self.looks()).find_map(|_| look(polled));
+            let seen = match first {
+                None if self.waiting == Waiting::Adaptive => {
+                    unpoisoned(&self.patience).stay_awake(deadline, &mut || look(polled))
+                }
+                first => first,
+            };
+            match seen {
+                Some(None) if self.waiting != Waiting::Sleep => {}
+                Some(end) => return end,
+                None => return None,
+            }
+        }
+    }
+
+    /// How often to look without so much as a pause.
+    fn looks(&self) -> usize {
+        match self.waiting {
             Waiting::Sleep => 1,
             Waiting::Adaptive => LOOKS,
             Waiting::Poll => usize::MAX,
-        };
-        for _ in 0..looks {
-            if let Some(found) = look(&mut polled) {
-                return Ok(found);
-            }
-            if has_passed(deadline, polled.now) {
-                return ready().ok_or(TimedOut);
-            }
         }
-        if self.waiting == Waiting::Adaptive
-            && let Some(found) = unpoisoned(&self.patience).stay_awake(deadline, &mut || look(&mut polled))
-        {
-            return Ok(found);
-        }
-        self.sleep_until(deadline, ready)
     }
 
     fn begin_drive(&self) -> Polled {
@@ -268,22 +328,24 @@ impl Driver {
         self.poll_core(core, Look::Quick, false)
     }
 
-    fn sleep_until<T>(&self, deadline: Deadline, ready: &mut impl FnMut() -> Option<T>) -> Result<T, TimedOut> {
-        let began = unpoisoned(&self.patience).begin_sleep();
-        let found = loop {
+    /// Sleeps until it is so, or until something else has come in.
+    fn sleep_until<T>(&self, deadline: Deadline, ready: &mut impl FnMut() -> Option<T>) -> Slept<T> {
+        let began = time::now();
+        let slept = loop {
             let polled = self.poll(Look::Around, true);
             if let Some(found) = ready() {
-                break Ok(found);
+                break Slept::Until(Ok(found));
             }
             if has_passed(deadline, polled.now) {
-                break Err(TimedOut);
+                break Slept::Until(Err(TimedOut));
             }
-            if polled.events == 0 {
-                self.sleep(earlier(deadline, polled.due), polled.now);
+            if polled.events > 0 {
+                break Slept::For(polled.now.saturating_duration_since(began));
             }
+            self.sleep(earlier(deadline, polled.due), polled.now);
         };
         unpoisoned(&self.patience).end_sleep(began);
-        found
+        slept
     }
 
     /// Sleeps on the engine until something is there to be polled, or somebody rings.

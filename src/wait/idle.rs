@@ -9,8 +9,8 @@ use once_cell::sync::OnceCell;
 
 /// What can be done meanwhile.
 pub(crate) trait Meanwhile: Send + Sync {
-    /// A short look. Must not wait.
-    fn look(&self);
+    /// A short look. Must not wait. Whether there was anything, so that more is about to come.
+    fn look(&self) -> bool;
 
     /// Nobody looks from here any more.
     fn leave(&self);
@@ -25,10 +25,8 @@ pub(crate) fn meanwhile(what: Option<Arc<dyn Meanwhile>>) {
 }
 
 #[inline]
-pub(super) fn look() {
-    if let Some(what) = WHAT.get() {
-        with(what, |what| what.look());
-    }
+pub(super) fn look() -> bool {
+    WHAT.get().is_some_and(|what| with(what, |what| what.look()))
 }
 
 #[inline]
@@ -39,9 +37,7 @@ pub(super) fn leave() {
 }
 
 #[cold]
-fn with(what: &RwLock<Option<Arc<dyn Meanwhile>>>, act: impl FnOnce(&dyn Meanwhile)) {
+fn with<R: Default>(what: &RwLock<Option<Arc<dyn Meanwhile>>>, act: impl FnOnce(&dyn Meanwhile) -> R) -> R {
     let what = what.read().unwrap_or_else(PoisonError::into_inner).clone();
-    if let Some(what) = what {
-        act(&*what);
-    }
+    what.map_or_else(R::default, |what| act(&*what))
 }

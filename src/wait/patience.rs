@@ -20,6 +20,8 @@ use crate::time::{Deadline, now};
 const LOOKS: u32 = 200;
 /// Looks with a pause in between, before processors are offered to others.
 const PAUSED_LOOKS: u32 = 300;
+/// One look in so many of those is also for what other nodes send.
+const ASIDE: u32 = 32;
 /// At first for about what a wake-up costs.
 const AWAKE_FIRST: Duration = Duration::from_micros(80);
 /// Longer only where that has just paid: what comes again and again within this time (a large message that is being
@@ -63,10 +65,13 @@ impl Patience {
     }
 
     fn spin<T>(&self, ready: &mut dyn FnMut() -> Option<T>) -> Option<T> {
-        for _ in 0..if self.crowded() { 0 } else { PAUSED_LOOKS } {
+        for look in 0..if self.crowded() { 0 } else { PAUSED_LOOKS } {
             spin_loop();
             if let Some(found) = ready() {
                 return Some(found);
+            }
+            if look % ASIDE == 0 {
+                idle::look();
             }
         }
         None
@@ -74,12 +79,16 @@ impl Patience {
 
     /// Offers the processor to others between looks.
     fn offer<T>(&mut self, deadline: Deadline, ready: &mut dyn FnMut() -> Option<T>) -> Option<T> {
-        let began = now();
+        let mut began = now();
         let mut at = began;
         loop {
-            idle::look();
+            let busy = idle::look();
             thread::yield_now();
             let after = now();
+            if busy {
+                // Something came from another node, if not what is waited for: that is no time lost, and more may follow.
+                began = after;
+            }
             self.learn_yield(after - at);
             if let Some(found) = ready() {
                 self.awake = self.awake.max(2 * (after - began)).min(AWAKE_MOST);

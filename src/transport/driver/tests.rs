@@ -248,6 +248,48 @@ fn the_background_keeps_out_of_the_way_and_comes_back() {
     });
 }
 
+/// Who lingers may stay for as long as things come: whoever waits for them gets the seat all the same.
+#[test]
+fn who_lingers_leaves_the_seat_to_who_waits() {
+    let posts = posts(Waiting::Adaptive);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for post in &posts {
+            scope.spawn(|| {
+                while !stop.load(Ordering::SeqCst) {
+                    post.driver.linger();
+                }
+            });
+        }
+        for number in 0..300 {
+            posts[0].ask(1, number);
+            assert!(posts[0].answer(number, long()).is_some(), "{number} was not answered");
+        }
+        let seat = posts[0].driver.drive(long(), || super::SITS.get().then_some(()));
+        stop.store(true, Ordering::SeqCst);
+        seat.expect("the seat is free as soon as somebody waits for it");
+    });
+}
+
+/// Things that come for others while somebody waits for one that does not come.
+#[test]
+fn who_waits_in_vain_serves_others_and_keeps_its_deadline() {
+    for waiting in [Waiting::Adaptive, Waiting::Sleep, Waiting::Poll] {
+        let [a, b] = posts(waiting);
+        thread::scope(|scope| {
+            let patience = Duration::from_millis(300);
+            let waiter = scope.spawn(move || b.answer(0, Deadline::after(patience)));
+            let begin = Instant::now();
+            for number in 0..100 {
+                a.ask(1, number);
+                let answered = a.answer(number, Deadline::At(begin + patience / 2)).is_some();
+                assert!(answered || begin.elapsed() >= patience / 2, "{waiting:?}: {number} was not answered");
+            }
+            assert!(waiter.join().unwrap().is_none());
+        });
+    }
+}
+
 #[test]
 fn an_idle_background_sleeps() {
     let [a, b] = posts(Waiting::Adaptive);

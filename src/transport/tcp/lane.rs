@@ -25,6 +25,9 @@ const HOLD_MOST: u64 = 32 << 10;
 /// Nothing waits for company longer than this, if somebody sends or polls.
 const HOLD_LONGEST: Duration = Duration::from_micros(50);
 
+/// Messages from here on are written before they are copied to where they are kept.
+const THROUGH: usize = 2 << 10;
+
 /// What a large body must lack before a sleeper waits for more than its next piece, and what it waits for at most.
 const WAKE_LEAST: usize = 16 << 10;
 const WAKE_MOST: usize = 256 << 10;
@@ -202,11 +205,34 @@ impl Lane {
         Frame { what, kind, header: header.len() as u16, len: len as u64, ack: self.told }.write()
     }
 
-    /// Takes a small message.
+    /// Takes a small message, and writes it unless it is better to wait for more. What takes a while to be copied is copied
+    /// when it has been written, while it is on its way.
     #[inline]
-    pub(super) fn push(&mut self, kind: u16, header: &[u8], body: &[u8], token: Token) {
+    pub(super) fn send(
+        &mut self,
+        kind: u16,
+        header: &[u8],
+        body: &[u8],
+        token: Token,
+        epoll: &Epoll,
+    ) -> Result<Posted, Broken> {
         let head = self.head(What::Message, kind, header, body.len());
-        self.outbox.push([&head, header, body], token);
+        let parts = [&head[..], header, body];
+        if body.len() < THROUGH || self.burst >= BURST || !self.is_clear() {
+            self.outbox.push(parts, token);
+            return self.post(epoll);
+        }
+        let written = self.write_through(parts);
+        self.outbox.push(parts, token);
+        self.outbox.advance(written?);
+        self.burst += 1;
+        self.wrote(epoll).map(|()| Posted::Done)
+    }
+
+    /// Gives the kernel parts of a frame that are not in the outbox yet.
+    fn write_through(&mut self, parts: [&[u8]; 3]) -> Result<usize, Broken> {
+        let Link::Open(connection) = &mut self.link else { return Ok(0) };
+        Ok(give(&mut connection.pipe, &parts.map(IoSlice::new))?.unwrap_or(0))
     }
 
     /// Takes a large one.
@@ -258,6 +284,13 @@ impl Lane {
                 break;
             }
         }
+        self.wrote(epoll)
+    }
+
+    /// After a write: notes it, and asks to be told when there is room for what is left.
+    #[inline]
+    fn wrote(&mut self, epoll: &Epoll) -> Result<(), Broken> {
+        let Link::Open(connection) = &mut self.link else { return Ok(()) };
         (self.spoke, self.held) = (true, false);
         if self.burst >= BURST {
             self.wrote_at = time::now();
@@ -265,6 +298,11 @@ impl Lane {
         let left = self.outbox.unsent() > 0 || !connection.tail.is_empty() || !connection.pipe.is_flushed();
         self.blocked = left;
         connection.watch(epoll, left).map_err(Broken::Closed)
+    }
+
+    /// Whether what is written now is what comes next on the wire, as it is.
+    fn is_clear(&self) -> bool {
+        matches!(&self.link, Link::Open(connection) if !connection.pipe.is_sealed()) && self.can_say()
     }
 
     /// Whether nothing is in the way of a passing frame.

@@ -199,8 +199,8 @@ impl Tcp {
     }
 
     #[inline]
-    fn post(&mut self, at: usize) {
-        match self.lanes[at].post(&self.epoll) {
+    fn posted(&mut self, at: usize, posted: Result<Posted, Broken>) {
+        match posted {
             Ok(Posted::Done) => {}
             Ok(Posted::Held) => self.holding.push(at),
             Err(broken) => {
@@ -434,8 +434,8 @@ impl Engine for Tcp {
 
     fn send(&mut self, to: To, kind: u16, header: &[u8], body: &[u8], token: Token) -> Result<(), SendError> {
         let at = self.lane_for(to, header.len(), body.len() as u64, BODY_MOST as u64)?;
-        self.lanes[at].push(kind, header, body, token);
-        self.post(at);
+        let posted = self.lanes[at].send(kind, header, body, token, &self.epoll);
+        self.posted(at, posted);
         Ok(())
     }
 
@@ -443,7 +443,8 @@ impl Engine for Tcp {
         let most = self.tuning.bulk_most.min(body.block.bytes().len() as u64);
         let at = self.lane_for(to, header.len(), body.len as u64, most)?;
         self.lanes[at].push_bulk(kind, header, body, token);
-        self.post(at);
+        let posted = self.lanes[at].post(&self.epoll);
+        self.posted(at, posted);
         Ok(())
     }
 
