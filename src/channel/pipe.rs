@@ -4,7 +4,7 @@ use crate::id::ProcId;
 use crate::prim::{AtomicU32, Ordering, spin_loop};
 use crate::ring::{Outlook, Reading, Ring, Store, Writing};
 use crate::time::Deadline;
-use crate::wait::{Patience, WaitCell, wait_until};
+use crate::wait::{Patience, WaitCell, wait_until, wait_without_haste};
 
 /// Why there is no slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,8 @@ pub(super) struct Pipe<'a, S> {
     pub(super) me: ProcId,
 }
 
-/// Looks at a slot that is being written before an impatient receiver is told that there is nothing.
+/// Looks at a slot that is being written before an impatient receiver is told that there is nothing; and at one that is
+/// being read before an impatient sender is told that there is no room.
 const LOOKS_AT_PROGRESS: usize = 200;
 
 /// Pauses between two looks at a full ring.
@@ -61,7 +62,23 @@ impl<'a, S: Store> Pipe<'a, S> {
             }
             claimed
         };
-        wait_until(self.writers, patience, deadline, ready).unwrap_or(Err(Refusal::Late))
+        match wait_without_haste(self.writers, patience, deadline, ready) {
+            Ok(claimed) => claimed,
+            Err(_) if deadline == Deadline::Now => self.claim_being_freed(),
+            Err(_) => Err(Refusal::Late),
+        }
+    }
+
+    /// "Full" is not quite true while somebody is about to free the next slot, or has just done so on another core. So
+    /// even one who will not wait looks a little longer.
+    pub(super) fn claim_being_freed(&self) -> Result<Outgoing<'a, S>, Refusal> {
+        for _ in 0..LOOKS_AT_PROGRESS {
+            if !self.ring.is_being_freed() {
+                break;
+            }
+            spin_loop();
+        }
+        self.try_claim().unwrap_or(Err(Refusal::Late))
     }
 
     /// A slot, if there is one at once and nothing else to be said.

@@ -162,7 +162,7 @@ impl Channel {
         let pipe = self.pipe();
         let claimed = match pipe.try_claim() {
             Some(claimed) => claimed,
-            None if deadline == Deadline::Now => Err(Refusal::Late),
+            None if deadline == Deadline::Now => pipe.claim_being_freed(),
             None => patiently(|patience| pipe.claim(patience, deadline)),
         };
         claimed.map_err(|refusal| refusal.of_send(deadline))

@@ -10,6 +10,7 @@ pub(crate) trait Store {
     fn capacity(&self) -> u64;
     fn tail(&self) -> &AtomicU64;
     fn head(&self) -> &AtomicU64;
+    fn returned(&self) -> &AtomicU64;
     fn writer(&self, slot: usize) -> &AtomicU64;
     fn reader(&self, slot: usize) -> &AtomicU64;
     fn seal(&self, slot: usize) -> &AtomicU64;
@@ -38,6 +39,7 @@ const AWAITED: usize = 2;
 pub(crate) struct Mapped {
     tail: NonNull<AtomicU64>,
     head: NonNull<AtomicU64>,
+    returned: NonNull<AtomicU64>,
     writers: NonNull<AtomicU64>,
     readers: NonNull<AtomicU64>,
     slots: NonNull<u8>,
@@ -60,6 +62,7 @@ impl Mapped {
             Mapped {
                 tail: base.add(Geometry::TAIL).cast(),
                 head: base.add(Geometry::HEAD).cast(),
+                returned: base.add(Geometry::RETURNED).cast(),
                 writers: base.add(Geometry::WRITERS).cast(),
                 readers: base.add(geometry.readers()).cast(),
                 slots: base.add(geometry.slots()),
@@ -92,6 +95,12 @@ impl Store for Mapped {
     fn head(&self) -> &AtomicU64 {
         // SAFETY: mapped and aligned by the promise to `new`.
         unsafe { self.head.as_ref() }
+    }
+
+    #[inline(always)]
+    fn returned(&self) -> &AtomicU64 {
+        // SAFETY: mapped and aligned by the promise to `new`.
+        unsafe { self.returned.as_ref() }
     }
 
     #[inline(always)]
@@ -157,6 +166,7 @@ impl Store for Mapped {
 pub(crate) struct Boxed {
     tail: AtomicU64,
     head: AtomicU64,
+    returned: AtomicU64,
     slots: Vec<BoxedSlot>,
 }
 
@@ -179,7 +189,7 @@ impl Boxed {
             body: crate::prim::Plain::new([0; 2]),
         };
         let slots = std::iter::repeat_with(slot).take(capacity).collect();
-        Boxed { tail: AtomicU64::new(0), head: AtomicU64::new(0), slots }
+        Boxed { tail: AtomicU64::new(0), head: AtomicU64::new(0), returned: AtomicU64::new(0), slots }
     }
 }
 
@@ -195,6 +205,10 @@ impl Store for Boxed {
 
     fn head(&self) -> &AtomicU64 {
         &self.head
+    }
+
+    fn returned(&self) -> &AtomicU64 {
+        &self.returned
     }
 
     fn writer(&self, slot: usize) -> &AtomicU64 {
