@@ -30,6 +30,12 @@ const LOOKS_AT_PROGRESS: usize = 200;
 /// Pauses between two looks at a full ring.
 const PAUSES_WHEN_FULL: u64 = 64;
 
+/// Looks at a full ring until there is room for several.
+const LOOKS_FOR_ROOM: u64 = 16;
+
+/// Messages that are worth waiting for a moment longer.
+const ROOM: u64 = 64;
+
 impl<'a, S: Store> Pipe<'a, S> {
     #[inline]
     pub(super) fn is_closed(&self) -> bool {
@@ -52,13 +58,19 @@ impl<'a, S: Store> Pipe<'a, S> {
     /// Claims a slot for writing.
     #[inline]
     pub(super) fn claim(&self, patience: &mut Patience, deadline: Deadline) -> Result<Outgoing<'a, S>, Refusal> {
-        // Looking at a full ring takes the reader's words away from it, again and again; so not too often, and rather a few
-        // free slots later than one at once.
-        let pauses = (self.ring.capacity() / 2).min(PAUSES_WHEN_FULL);
+        // Looking at a full ring takes the reader's words away from it, again and again; so not too often.
+        let pauses = (self.ring.limit() / 2).min(PAUSES_WHEN_FULL);
+        let pause = || (0..pauses).for_each(|_| spin_loop());
+        if deadline != Deadline::Now && !cfg!(feature = "shuttle") {
+            // And rather for several free slots at once, looking where no reader is at work.
+            let room = (self.ring.limit() / 4).min(ROOM);
+            let has_room = || self.ring.has_room(room) || self.is_closed();
+            (0..LOOKS_FOR_ROOM).take_while(|_| !has_room()).for_each(|_| pause());
+        }
         let ready = || {
             let claimed = self.try_claim();
             if claimed.is_none() {
-                (0..pauses).for_each(|_| spin_loop());
+                pause();
             }
             claimed
         };

@@ -10,8 +10,8 @@ use super::{
 use crate::id::ProcId;
 use crate::prim::Ordering;
 
-/// How many positions a writer looks at when it must look: two lines of readers' words.
-const LOOK_AHEAD: u64 = 16;
+/// How many positions a writer looks at when it must look: eight lines of readers' words.
+const LOOK_AHEAD: u64 = 64;
 
 /// How far ahead of its writing a slot is fetched.
 const AHEAD: u64 = 4;
@@ -35,9 +35,8 @@ impl<S: Store> Ring<S> {
             match self.look_to_write(position) {
                 Look::Free(seen) => {
                     mark!("ring.write.seen");
-                    // Of all that try, one; and who fails finds the position claimed. SeqCst: what the writer does to the slot
-                    // comes after what it saw; and in one order with `outlook`, so that who closes a queue and finds none in
-                    // progress has seen all.
+                    // SeqCst: pairs with the claims of others, of which one succeeds; and with `outlook`, so that who closes
+                    // a queue and finds none in progress has seen all.
                     let swapped = self.store.writer(self.slot(position)).compare_exchange(
                         seen.raw(),
                         Word::new(position, me.0).raw(),
@@ -65,6 +64,11 @@ impl<S: Store> Ring<S> {
                 Look::Passed(next) => position = self.help_tail(next),
             }
         }
+    }
+
+    /// Whether so many positions from here on are free, but for some that readers are slow with.
+    pub(crate) fn has_room(&self, room: u64) -> bool {
+        self.is_over((self.tail() + room).wrapping_sub(self.limit + 1))
     }
 
     /// Whether a reader has the slot that a writer would have to wait for: it is about to be free.

@@ -183,6 +183,11 @@ impl<S: Store> Ring<S> {
         (distance(head, tail) + returned).clamp(0, self.capacity() as i64) as u64
     }
 
+    /// How many messages there are about when the one at `position` has just been put.
+    pub(crate) fn len_at(&self, position: u64) -> u64 {
+        distance(self.head(), position + 1).clamp(0, self.capacity() as i64) as u64
+    }
+
     /// How many messages were taken, and how many put, since the first; void ones included. Figures.
     pub(crate) fn progress(&self) -> (u64, u64) {
         let claimed = |hint: u64, word: fn(&S, usize) -> &AtomicU64| {

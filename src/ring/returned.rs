@@ -40,7 +40,6 @@ impl<S: Store> Ring<S> {
         loop {
             let position = self.oldest_returned()?;
             if self.claim_to_read(position, me, RETURNED) {
-                mark!("ring.read.returned");
                 // SeqCst: as in `look_to_read`. It stays while the slot is claimed.
                 let seal = Word::from(self.store.seal(self.slot(position)).load(Ordering::SeqCst));
                 return Some((position, seal.low() == VOID));

@@ -20,6 +20,8 @@ pub(crate) trait Store {
     fn soon_written(&self, _slot: usize) {}
     /// Tells the processor that this slot is going to be read.
     fn soon_read(&self, _slot: usize) {}
+    /// Tells the processor that this slot is going to be claimed by a reader.
+    fn soon_claimed(&self, _slot: usize) {}
     /// Tells the processor that this slot, whose seal is being watched, will be read as soon as that says so.
     fn awaited(&self, _slot: usize) {}
 }
@@ -33,6 +35,17 @@ const OWNED_AHEAD: usize = 17;
 /// Lines of a slot that is awaited: its seal's, and the next. If there are more the writer would lose too many again.
 #[cfg(target_arch = "x86_64")]
 const AWAITED: usize = 2;
+
+/// Asks for the line to write it.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline(always)]
+fn fetch_to_write(at: NonNull<u8>) {
+    // SAFETY: a prefetch touches nothing, wherever it points. `_mm_prefetch` would ask for the line to read it, unless compiled
+    // for newer processors only; this is a no-op on those that do not know it.
+    unsafe {
+        std::arch::asm!("prefetchw byte ptr [{}]", in(reg) at.as_ptr(), options(nostack, preserves_flags, readonly));
+    }
+}
 
 /// A ring in memory that other processes map as well.
 #[derive(Clone)]
@@ -131,13 +144,15 @@ impl Store for Mapped {
     #[inline(always)]
     fn soon_written(&self, slot: usize) {
         for line in 0..OWNED_AHEAD.min(self.geometry.stride() / LINE) {
-            // SAFETY: within the slot; and a prefetch touches nothing. `_mm_prefetch` would ask for the line to read
-            // it, unless compiled for newer processors only; this is a no-op on those that do not know it.
-            unsafe {
-                let at = self.slot(slot).add(line * LINE).as_ptr();
-                std::arch::asm!("prefetchw byte ptr [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
-            }
+            // SAFETY: within the slot.
+            fetch_to_write(unsafe { self.slot(slot).add(line * LINE) });
         }
+    }
+
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[inline(always)]
+    fn soon_claimed(&self, slot: usize) {
+        fetch_to_write(NonNull::from_ref(self.reader(slot)).cast());
     }
 
     #[cfg(all(target_arch = "x86_64", not(miri)))]

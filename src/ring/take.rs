@@ -1,4 +1,5 @@
-//! Reading: claim the message at `head`, read it in place, free its slot. Proof in the parent module, points 3 to 5. What was put back: `returned.rs`.
+//! Reading: claim the message at `head`, read it in place, free its slot. Proof in the parent module, points 3 to 5; what
+//! was given back is the business of `returned.rs`.
 
 use std::ptr::NonNull;
 
@@ -11,6 +12,12 @@ use crate::prim::Ordering;
 
 /// How far ahead of its reading a slot is fetched.
 const AHEAD: u64 = 4;
+
+/// Readers' words in a line.
+const WORDS: u64 = 8;
+
+/// How far ahead of its use a line of readers' words is fetched.
+const AHEAD_WORDS: u64 = 2 * WORDS;
 
 /// What a look at one position tells a reader.
 pub(super) enum Look {
@@ -118,6 +125,10 @@ impl<S: Store> Ring<S> {
         if !self.is_starved(position) {
             // It was there before it was asked for, so there may be more.
             self.store.soon_read(self.slot(position + AHEAD));
+            if position.is_multiple_of(WORDS) {
+                // Writers have looked at it a lap ago, so it is shared, and the swap would wait for it.
+                self.store.soon_claimed(self.slot(position + AHEAD_WORDS));
+            }
         }
         // Relaxed: the compare-and-swap that follows looks again.
         let done = Word::from(self.store.reader(slot).load(Ordering::Relaxed));

@@ -89,7 +89,7 @@ impl WaitCell {
 
     #[inline]
     fn all_called(&self) -> bool {
-        // What was published leaves before the look, in the order of the program.
+        // SeqCst: pairs with nothing, since it is for the compiler: what was published leaves before the look.
         compiler_fence(Ordering::SeqCst);
         // SeqCst: pairs with `register`. Either I see the sleeper, or it sees what I published: at once if I did that by a
         // SeqCst operation, otherwise at its second look.

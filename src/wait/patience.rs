@@ -59,11 +59,7 @@ impl Patience {
     }
 
     /// As [`Patience::stay_awake`], after [`Patience::slow_looks`].
-    pub(super) fn offer_others<T>(
-        &mut self,
-        deadline: Deadline,
-        ready: &mut dyn FnMut() -> Option<T>,
-    ) -> Option<T> {
+    pub(super) fn offer_others<T>(&mut self, deadline: Deadline, ready: &mut dyn FnMut() -> Option<T>) -> Option<T> {
         if cfg!(feature = "shuttle") { None } else { self.offer(deadline, ready) }
     }
 
