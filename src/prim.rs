@@ -7,6 +7,8 @@
 
 #[cfg(not(feature = "shuttle"))]
 pub(crate) use std::hint::spin_loop;
+// Of the compiler only, so the model checker has none of its own.
+pub(crate) use std::sync::atomic::compiler_fence;
 #[cfg(not(feature = "shuttle"))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 

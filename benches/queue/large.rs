@@ -15,6 +15,7 @@ const MESSAGES: usize = 500;
 pub fn races(pool: &Pool) {
     Race::new("large: 1 MiB one way, time of each", "us")
         .runner("a copy within one process", || limits::copy(SIZE))
+        .runner("a copy of as many vectors in turn", copy_in_turn)
         .runner("a vector by put, made and read by nobody", || by_put(pool))
         .runner("a loan, made and read by nobody", || by_loan(pool, false))
         .runner("a loan, filled and summed", || by_loan(pool, true))
@@ -22,6 +23,21 @@ pub fn races(pool: &Pool) {
         // One copy in and one out overlap on two cores; what one copy costs between cores is more than in one.
         .at_most("a vector by put, made and read by nobody", 2.0, "a copy within one process")
         .at_most("a loan, made and read by nobody", 0.1, "a copy within one process");
+}
+
+/// What one of the two copies costs whose bytes are in no cache: each vector is read once, into blocks in turn.
+fn copy_in_turn() -> f64 {
+    let [here, _] = os::two_cores();
+    let _pinned = os::pin(here);
+    let messages = vec![vec![1_u8; SIZE]; MESSAGES];
+    let mut blocks = vec![vec![2_u8; SIZE]; 4];
+    let begin = Instant::now();
+    for (n, message) in messages.iter().enumerate() {
+        blocks[n % 4].copy_from_slice(black_box(message));
+    }
+    let figure = begin.elapsed().as_nanos() as f64 / 1e3 / MESSAGES as f64;
+    black_box(&blocks);
+    figure
 }
 
 fn take_bytes((from, core): (Queue<Vec<u8>>, usize)) -> usize {

@@ -26,7 +26,7 @@ impl<S: Store> Pipe<'_, S> {
         mark!("channel.run.sent");
         if sent > 0 || closed {
             // Also for a slot that is void: it may be what a sleeper waits behind.
-            self.readers.notify_one_for_all();
+            self.readers.notify_one();
             // As after a single claim: see wait/README.md.
             self.writers.notify_one_if(|| self.ring.writable());
         }
@@ -58,7 +58,7 @@ impl<S: Store> Pipe<'_, S> {
         // Void slots may have been freed though nothing was taken.
         drop(run);
         mark!("channel.run.received");
-        self.writers.notify_one_for_all();
+        self.writers.notify_one();
         // As after a single claim: see wait/README.md.
         self.readers.notify_one_if(|| self.ring.readable() || self.is_closed());
         taken

@@ -164,7 +164,7 @@ impl Chain {
     ) -> Result<usize, (usize, ChannelError)> {
         let mut sent = 0;
         let sending = self.send_pieces(count, &mut sent, len, fill);
-        self.readers().notify_one_for_all();
+        self.readers().notify_one();
         sending.map(|()| sent).map_err(|error| (sent, error))
     }
 

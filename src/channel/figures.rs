@@ -47,7 +47,7 @@ impl Channel {
         let words = self.0.shared.beside_tail();
         Sum::in_words(words).add(self.0.me, len as u64);
         if position.is_multiple_of(SAMPLED) {
-            sample(&words[HIGH_WATER], self.len());
+            sample(&words[HIGH_WATER], self.0.ring.len_at(position) as usize);
         }
     }
 
@@ -56,7 +56,7 @@ impl Channel {
         let words = self.0.shared.beside_tail();
         Sum::in_words(words).add(self.0.me, bytes as u64);
         if is_sampled_among(position, sent) {
-            sample(&words[HIGH_WATER], self.len());
+            sample(&words[HIGH_WATER], self.0.ring.len_at(position) as usize);
         }
     }
 

@@ -4,7 +4,7 @@ use crate::id::ProcId;
 use crate::prim::{AtomicU32, Ordering, spin_loop};
 use crate::ring::{Outlook, Reading, Ring, Store, Writing};
 use crate::time::Deadline;
-use crate::wait::{Patience, WaitCell, wait_until};
+use crate::wait::{Patience, WaitCell, wait_until, wait_without_haste};
 
 /// Why there is no slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,11 +23,18 @@ pub(super) struct Pipe<'a, S> {
     pub(super) me: ProcId,
 }
 
-/// Looks at a slot that is being written before an impatient receiver is told that there is nothing.
+/// Looks at a slot that is being written before an impatient receiver is told that there is nothing; and at one that is
+/// being read before an impatient sender is told that there is no room.
 const LOOKS_AT_PROGRESS: usize = 200;
 
 /// Pauses between two looks at a full ring.
 const PAUSES_WHEN_FULL: u64 = 64;
+
+/// Looks at a full ring until there is room for several.
+const LOOKS_FOR_ROOM: u64 = 16;
+
+/// Messages that are worth waiting for a moment longer.
+const ROOM: u64 = 64;
 
 impl<'a, S: Store> Pipe<'a, S> {
     #[inline]
@@ -51,17 +58,39 @@ impl<'a, S: Store> Pipe<'a, S> {
     /// Claims a slot for writing.
     #[inline]
     pub(super) fn claim(&self, patience: &mut Patience, deadline: Deadline) -> Result<Outgoing<'a, S>, Refusal> {
-        // Looking at a full ring takes the reader's words away from it, again and again; so not too often, and rather a few
-        // free slots later than one at once.
-        let pauses = (self.ring.capacity() / 2).min(PAUSES_WHEN_FULL);
+        // Looking at a full ring takes the reader's words away from it, again and again; so not too often.
+        let pauses = (self.ring.limit() / 2).min(PAUSES_WHEN_FULL);
+        let pause = || (0..pauses).for_each(|_| spin_loop());
+        if deadline != Deadline::Now && !cfg!(feature = "shuttle") {
+            // And rather for several free slots at once, looking where no reader is at work.
+            let room = (self.ring.limit() / 4).min(ROOM);
+            let has_room = || self.ring.has_room(room) || self.is_closed();
+            (0..LOOKS_FOR_ROOM).take_while(|_| !has_room()).for_each(|_| pause());
+        }
         let ready = || {
             let claimed = self.try_claim();
             if claimed.is_none() {
-                (0..pauses).for_each(|_| spin_loop());
+                pause();
             }
             claimed
         };
-        wait_until(self.writers, patience, deadline, ready).unwrap_or(Err(Refusal::Late))
+        match wait_without_haste(self.writers, patience, deadline, ready) {
+            Ok(claimed) => claimed,
+            Err(_) if deadline == Deadline::Now => self.claim_being_freed(),
+            Err(_) => Err(Refusal::Late),
+        }
+    }
+
+    /// "Full" is not quite true while somebody is about to free the next slot, or has just done so on another core. So
+    /// even one who will not wait looks a little longer.
+    pub(super) fn claim_being_freed(&self) -> Result<Outgoing<'a, S>, Refusal> {
+        for _ in 0..LOOKS_AT_PROGRESS {
+            if !self.ring.is_being_freed() {
+                break;
+            }
+            spin_loop();
+        }
+        self.try_claim().unwrap_or(Err(Refusal::Late))
     }
 
     /// A slot, if there is one at once and nothing else to be said.

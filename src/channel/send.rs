@@ -91,7 +91,7 @@ impl Channel {
     #[cold]
     #[inline(never)]
     fn send_later(&self, len: usize, deadline: Deadline, fill: impl FnOnce(&mut [u8])) -> Result<u64, ChannelError> {
-        Ok(post_here(self.claim(deadline)?, len, fill))
+        Ok(post_here(self.claim_later(deadline)?, len, fill))
     }
 
     fn send_in_block(&self, len: usize, deadline: Deadline, fill: impl FnOnce(&mut [u8])) -> Result<u64, ChannelError> {
@@ -159,11 +159,18 @@ impl Channel {
 
     #[inline]
     fn claim(&self, deadline: Deadline) -> Result<Outgoing<'_, Mapped>, ChannelError> {
+        match self.pipe().claim_now() {
+            Some(outgoing) => Ok(outgoing),
+            None => self.claim_later(deadline),
+        }
+    }
+
+    /// A slot when there was none at once.
+    fn claim_later(&self, deadline: Deadline) -> Result<Outgoing<'_, Mapped>, ChannelError> {
         let pipe = self.pipe();
-        let claimed = match pipe.try_claim() {
-            Some(claimed) => claimed,
-            None if deadline == Deadline::Now => Err(Refusal::Late),
-            None => patiently(|patience| pipe.claim(patience, deadline)),
+        let claimed = match deadline {
+            Deadline::Now => pipe.claim_being_freed(),
+            _ => patiently(|patience| pipe.claim(patience, deadline)),
         };
         claimed.map_err(|refusal| refusal.of_send(deadline))
     }

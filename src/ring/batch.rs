@@ -1,19 +1,16 @@
 //! Several messages one after the other, for less than several times the price of one.
 //!
 //! A run claims, fills and publishes slot after slot as everybody does (points 1 to 3 of the parent's proof hold for
-//! each), and saves what is needed once for all of them: the step of `tail` or `head`, and the order between what it
-//! published and a sleeper's registration. So seals and done words are stored with Release only, and who ends a run
-//! calls sleepers by [`WaitCell::notify_one_for_all`](crate::wait::WaitCell::notify_one_for_all), which makes up for it.
+//! each), and saves what is needed once for all of them: the step of `tail` or `head`, and the look for sleepers.
 //!
-//! While a run lasts `tail` and `head` lag, and whoever comes meanwhile helps them on. At its end a run moves them by
-//! several positions at once: it has seen all of those claimed, as point 4 demands, and a `head` whose version
-//! has changed since the run began stays where it is, as point 5 does.
+//! While a run lasts `tail` and `head` lag, and whoever comes meanwhile walks on from there. At its end a run moves them by
+//! several positions at once: it has seen all of those claimed, as point 4 demands.
 
 use std::ptr::NonNull;
 
 use super::{
     Ring, Store, claim,
-    layout::{VOID, Word, distance},
+    layout::{VOID, Word},
     take,
 };
 use crate::id::ProcId;
@@ -39,23 +36,20 @@ pub(crate) struct WriteRun<'a, S: Store> {
 pub(crate) struct ReadRun<'a, S: Store> {
     ring: &'a Ring<S>,
     me: ProcId,
-    version: u16,
     next: u64,
+    /// Whether there may be messages that were given back, which go first.
+    returned: bool,
 }
 
 impl<S: Store> Ring<S> {
     /// Begins to write.
     pub(crate) fn write_run(&self, me: ProcId) -> WriteRun<'_, S> {
-        // Acquire: as in `claim`.
-        let next = Word::from(self.store.tail().load(Ordering::Acquire)).position();
-        WriteRun { ring: self, me, next }
+        WriteRun { ring: self, me, next: self.tail() }
     }
 
     /// Begins to read.
     pub(crate) fn read_run(&self, me: ProcId) -> ReadRun<'_, S> {
-        // Acquire: as in `take`; and before every look, so that the version is older than what is seen.
-        let head = Word::from(self.store.head().load(Ordering::Acquire));
-        ReadRun { ring: self, me, version: head.low(), next: head.position() }
+        ReadRun { ring: self, me, next: self.head(), returned: self.has_returned() }
     }
 }
 
@@ -77,8 +71,7 @@ impl<S: Store> WriteRun<'_, S> {
         fill(self.ring.store.body(slot), position);
         mark!("ring.run.written");
         std::mem::forget(unpublished);
-        // Release: pairs with the load in `look_to_read`, for the bytes. That a sleeper sees it is the business of whoever
-        // ends the run.
+        // Release: as in `Writing::seal`.
         self.ring.store.seal(slot).store(Word::new(position, 0).raw(), Ordering::Release);
         mark!("ring.run.published");
         Ok(position)
@@ -91,8 +84,8 @@ impl<S: Store> WriteRun<'_, S> {
             let seen = match self.ring.look_to_write(position) {
                 claim::Look::Free(seen) => seen,
                 claim::Look::Full => return Err(Halt::Nothing),
-                claim::Look::Passed => {
-                    self.next = position + 1;
+                claim::Look::Passed(next) => {
+                    self.next = Word::new(next, 0).position();
                     continue;
                 }
             };
@@ -110,16 +103,7 @@ impl<S: Store> WriteRun<'_, S> {
 
 impl<S: Store> Drop for WriteRun<'_, S> {
     fn drop(&mut self) {
-        let tail = self.ring.store.tail();
-        let next = Word::new(self.next, 0);
-        loop {
-            // Acquire and AcqRel: as in `claim` and `pass_tail`.
-            let now = Word::from(tail.load(Ordering::Acquire));
-            let behind = distance(now.position(), next.position()) > 0;
-            if !behind || tail.compare_exchange(now.raw(), next.raw(), Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                return;
-            }
-        }
+        self.ring.pass_tail(self.next);
     }
 }
 
@@ -132,8 +116,8 @@ struct Unpublished<'a, S: Store> {
 impl<S: Store> Drop for Unpublished<'_, S> {
     fn drop(&mut self) {
         let seal = self.ring.store.seal(self.ring.slot(self.position));
-        // SeqCst: as in `Writing::seal`.
-        seal.swap(Word::new(self.position, VOID).raw(), Ordering::SeqCst);
+        // Release: as in `Writing::seal`.
+        seal.store(Word::new(self.position, VOID).raw(), Ordering::Release);
     }
 }
 
@@ -167,8 +151,7 @@ impl<S: Store> Drop for Found<'_, S> {
     fn drop(&mut self) {
         mark!("ring.run.taken");
         let reader = self.ring.store.reader(self.ring.slot(self.position));
-        // Release: pairs with the load in `look_to_write`, so that the next writer's bytes come after what was read. As
-        // to sleepers, see `push`.
+        // Release: as in `Reading::done`.
         reader.store(Word::new(self.position, 0).raw(), Ordering::Release);
         mark!("ring.run.freed");
     }
@@ -179,26 +162,35 @@ impl<S: Store> ReadRun<'_, S> {
     #[inline]
     pub(crate) fn pull<R>(&mut self, read: impl FnOnce(&Found<'_, S>) -> R) -> Result<R, Halt> {
         loop {
+            let (position, void) = self.claim()?;
+            let found = Found { ring: self.ring, position };
+            if !void {
+                return Ok(read(&found));
+            }
+        }
+    }
+
+    /// The next position that is this run's, and whether it is void.
+    #[inline]
+    fn claim(&mut self) -> Result<(u64, bool), Halt> {
+        if self.returned {
+            if let Some(claimed) = self.ring.claim_returned(self.me) {
+                return Ok(claimed);
+            }
+            self.returned = false;
+        }
+        loop {
             let position = self.next;
-            let void = match self.ring.look_to_read(position) {
-                take::Look::Ready(void) => void,
+            match self.ring.look_to_read(position) {
+                take::Look::Ready(void) => {
+                    if self.ring.claim_to_read(position, self.me, 0) {
+                        mark!("ring.run.taking");
+                        self.next = Word::new(position + 1, 0).position();
+                        return Ok((position, void));
+                    }
+                }
                 take::Look::Empty => return Err(Halt::Nothing),
-                take::Look::Passed => {
-                    self.next = position + 1;
-                    continue;
-                }
-            };
-            let (before, mine) = (Word::new(self.ring.before(position), 0), Word::new(position, self.me.0));
-            // AcqRel: as in `Ring::take`.
-            let reader = self.ring.store.reader(self.ring.slot(position));
-            let swapped = reader.compare_exchange(before.raw(), mine.raw(), Ordering::AcqRel, Ordering::Relaxed);
-            if swapped.is_ok() {
-                mark!("ring.run.taking");
-                self.next = position + 1;
-                let found = Found { ring: self.ring, position: mine.position() };
-                if !void {
-                    return Ok(read(&found));
-                }
+                take::Look::Passed(next) => self.next = Word::new(next, 0).position(),
             }
         }
     }
@@ -206,15 +198,6 @@ impl<S: Store> ReadRun<'_, S> {
 
 impl<S: Store> Drop for ReadRun<'_, S> {
     fn drop(&mut self) {
-        let head = self.ring.store.head();
-        let next = Word::new(self.next, self.version);
-        loop {
-            // Acquire and AcqRel: as in `take` and `pass_head`.
-            let now = Word::from(head.load(Ordering::Acquire));
-            let behind = now.low() == self.version && distance(now.position(), next.position()) > 0;
-            if !behind || head.compare_exchange(now.raw(), next.raw(), Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                return;
-            }
-        }
+        self.ring.pass_head(self.next);
     }
 }

@@ -5,13 +5,13 @@ use std::ptr::NonNull;
 
 use super::{
     Ring, Store,
-    layout::{VOID, Word, distance},
+    layout::{RETURNED, VOID, Word, distance},
 };
 use crate::id::ProcId;
 use crate::prim::Ordering;
 
-/// How many positions a writer looks at when it must look: two lines of readers' words.
-const LOOK_AHEAD: u64 = 16;
+/// How many positions a writer looks at when it must look: eight lines of readers' words.
+const LOOK_AHEAD: u64 = 64;
 
 /// How far ahead of its writing a slot is fetched.
 const AHEAD: u64 = 4;
@@ -22,22 +22,21 @@ pub(super) enum Look {
     Free(Word),
     /// What was written there one lap ago is not done yet.
     Full,
-    /// It was claimed by somebody: `tail` lags.
-    Passed,
+    /// It was claimed by somebody, and so were all before the one named here: `tail` lags.
+    Passed(u64),
 }
 
 impl<S: Store> Ring<S> {
     /// Claims the next slot for writing. `None`: the ring is full.
     #[inline]
     pub(crate) fn claim(&self, me: ProcId) -> Option<Writing<'_, S>> {
+        let mut position = self.tail();
         loop {
-            // Acquire: pairs with the AcqRel of `pass_tail`. Only saves a walk.
-            let position = Word::from(self.store.tail().load(Ordering::Acquire)).position();
             match self.look_to_write(position) {
                 Look::Free(seen) => {
                     mark!("ring.write.seen");
-                    // Of all that try, one. SeqCst: what the writer does to the slot comes after what it saw; and in one
-                    // order with `outlook`, so that who closes a queue and finds none in progress has seen all.
+                    // SeqCst: pairs with the claims of others, of which one succeeds; and with `outlook`, so that who closes
+                    // a queue and finds none in progress has seen all.
                     let swapped = self.store.writer(self.slot(position)).compare_exchange(
                         seen.raw(),
                         Word::new(position, me.0).raw(),
@@ -50,22 +49,33 @@ impl<S: Store> Ring<S> {
                     }
                 }
                 Look::Full => return None,
-                Look::Passed => self.pass_tail(position),
+                Look::Passed(next) => position = self.help_tail(next),
             }
         }
     }
 
     /// Whether [`Ring::claim`] would succeed, were nobody faster.
     pub(crate) fn writable(&self) -> bool {
+        let mut position = self.tail();
         loop {
-            // Acquire: as in `claim`.
-            let position = Word::from(self.store.tail().load(Ordering::Acquire)).position();
             match self.look_to_write(position) {
                 Look::Free(_) => return true,
                 Look::Full => return false,
-                Look::Passed => self.pass_tail(position),
+                Look::Passed(next) => position = self.help_tail(next),
             }
         }
+    }
+
+    /// Whether so many positions from here on are free, but for some that readers are slow with.
+    pub(crate) fn has_room(&self, room: u64) -> bool {
+        self.is_over((self.tail() + room).wrapping_sub(self.limit + 1))
+    }
+
+    /// Whether a reader has the slot that a writer would have to wait for: it is about to be free.
+    pub(crate) fn is_being_freed(&self) -> bool {
+        let position = self.tail();
+        let read = |position: u64| ![0, RETURNED].contains(&self.done(position).low());
+        read(position) || self.limit <= self.mask && read(position.wrapping_sub(self.limit))
     }
 
     #[inline]
@@ -83,7 +93,7 @@ impl<S: Store> Ring<S> {
         }
         // Relaxed: the compare-and-swap that follows looks again.
         let seen = Word::from(self.store.writer(self.slot(position)).load(Ordering::Relaxed));
-        if seen.position() == self.before(position) { Look::Free(seen) } else { Look::Passed }
+        if seen.position() == self.before(position) { Look::Free(seen) } else { Look::Passed(seen.position() + 1) }
     }
 
     /// Looks whether the position is free, and if so how many behind it are.
@@ -92,7 +102,8 @@ impl<S: Store> Ring<S> {
         let before = self.before(position);
         let done = self.done(position);
         if done != Word::new(before, 0) {
-            return Some(if distance(before, done.position()) > 0 { Look::Passed } else { Look::Full });
+            let passed = distance(before, done.position()) > 0;
+            return Some(if passed { Look::Passed(done.position() + 1) } else { Look::Full });
         }
         if self.at_limit(position) {
             return Some(Look::Full);
@@ -108,8 +119,8 @@ impl<S: Store> Ring<S> {
     }
 
     fn done(&self, position: u64) -> Word {
-        // SeqCst: pairs with the swap in `Reading::free`. Acquire, so that the reader is done with the bytes; and one
-        // order with the sleepers' count, so that a writer who goes to sleep on a full ring is seen (wait/README.md).
+        // SeqCst: pairs with the store in `Reading::done`, so that the reader is done with the bytes; and as whatever a
+        // sleeper decides by (wait/README.md).
         Word::from(self.store.reader(self.slot(position)).load(Ordering::SeqCst))
     }
 
@@ -119,13 +130,31 @@ impl<S: Store> Ring<S> {
         self.limit <= self.mask && !self.is_over(position.wrapping_sub(self.limit))
     }
 
-    /// `position` was claimed: whoever comes next need not look at it.
+    /// Where to begin.
     #[inline]
-    fn pass_tail(&self, position: u64) {
-        let next = Word::new(position + 1, 0).raw();
-        // AcqRel: pairs with the loads of `tail` in `claim` and `writable`. If it fails, somebody else did it.
-        let _ =
-            self.store.tail().compare_exchange(Word::new(position, 0).raw(), next, Ordering::AcqRel, Ordering::Relaxed);
+    pub(super) fn tail(&self) -> u64 {
+        // Acquire: pairs with the store in `pass_tail`. Only saves a walk.
+        Word::from(self.store.tail().load(Ordering::Acquire)).position()
+    }
+
+    /// All positions before `next` were claimed: whoever comes later need not look at them. A store, since `tail` is but a
+    /// hint: one that comes late takes it back, and the next to come walks on from there.
+    #[inline]
+    pub(super) fn pass_tail(&self, next: u64) {
+        // Relaxed: only to leave a `tail` alone that is further.
+        let now = Word::from(self.store.tail().load(Ordering::Relaxed)).position();
+        if distance(now, next) > 0 {
+            // Release: pairs with the load in `tail`.
+            self.store.tail().store(Word::new(next, 0).raw(), Ordering::Release);
+        }
+    }
+
+    /// As [`Ring::pass_tail`], for one that met what it did not expect; and where to go on from.
+    #[cold]
+    fn help_tail(&self, next: u64) -> u64 {
+        self.pass_tail(next);
+        let (next, tail) = (Word::new(next, 0).position(), self.tail());
+        if distance(next, tail) > 0 { tail } else { next }
     }
 }
 
@@ -155,16 +184,16 @@ impl<S: Store> Writing<'_, S> {
         mark!("ring.write.written");
         published.seal(0);
         mark!("ring.write.published");
-        published.ring.pass_tail(published.position);
+        published.ring.pass_tail(published.position + 1);
         published.position
     }
 
     #[inline]
     pub(super) fn seal(&self, low: u16) {
-        // SeqCst: pairs with the load in `look_to_read`. Release for the bytes; and one order with the sleepers'
-        // count, which the publisher loads next (wait/README.md). Hence a swap, not a store.
+        // Release: pairs with the load in `look_to_read`, for the bytes. That a sleeper may not see it at once is the
+        // business of `wait` (wait/README.md), so that this needs no more than a store.
         let seal = self.ring.store.seal(self.ring.slot(self.position));
-        seal.swap(Word::new(self.position, low).raw(), Ordering::SeqCst);
+        seal.store(Word::new(self.position, low).raw(), Ordering::Release);
     }
 }
 
@@ -172,6 +201,6 @@ impl<S: Store> Drop for Writing<'_, S> {
     #[cold]
     fn drop(&mut self) {
         self.seal(VOID);
-        self.ring.pass_tail(self.position);
+        self.ring.pass_tail(self.position + 1);
     }
 }

@@ -3,9 +3,10 @@
 //! ```text
 //! word      63                            16 15             0
 //!          | position                       | low            |   low: owner (writer, reader),
-//!                                                                 void (seal), version (head)
+//!                                                                 void (seal)
 //! memory   0     tail            one line, only writers; its other seven words are left to whoever lays out the ring
-//!          128   head            one line, only readers; likewise
+//!          128   head            one line, only readers
+//!          136   returned        two numbers, see `returned.rs`
 //!          256   writer words    8 bytes a slot, rounded up to 128
 //!                reader words    8 bytes a slot, rounded up to 128
 //!                slots           whole cache lines: seal (8 bytes), body (56, then 64 for each further line)
@@ -22,6 +23,9 @@ const SEAL: usize = 8;
 
 /// `low` of a seal: there is no message at this position.
 pub(super) const VOID: u16 = 1;
+/// `low` of a reader's word, beside the position one lap ago: the message that is there was given back. No process has this
+/// number.
+pub(super) const RETURNED: u16 = u16::MAX;
 
 /// A position and sixteen bits about it, changed together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +122,7 @@ impl Geometry {
 
     pub(super) const TAIL: usize = 0;
     pub(super) const HEAD: usize = PAIR;
+    pub(super) const RETURNED: usize = Self::HEAD + 8;
     pub(super) const WRITERS: usize = 2 * PAIR;
 
     pub(super) fn readers(self) -> usize {

@@ -12,6 +12,7 @@
 //! | `writer` | writers     | the last position claimed for writing, and by which process                    |
 //! | `seal`   | its writer  | the last position published in this slot; low bit: void, there is no message   |
 //! | `reader` | readers     | owner 0: the last position that is done; otherwise a position and who reads it |
+//! |          |             | or, one lap back, that a message was given back                               |
 //!
 //! So that the slot is, for position `p`:
 //!
@@ -20,6 +21,7 @@
 //! writer (p, w)       seal before  reader (before, 0)   being written by w        claim.rs
 //! writer (p, w)       seal p       reader (before, 0)   ready
 //! writer (p, w)       seal p       reader (p, r)        being read by r           take.rs
+//! writer (p, w)       seal p       reader (before, +)   ready again               returned.rs
 //! writer (p, w)       seal p       reader (p, 0)        done, which is free for p + capacity
 //! ```
 //!
@@ -27,8 +29,9 @@
 //! touch, `reader` in an array that readers write and writers look at once per line. With one writer and
 //! one reader only the lines of the message itself travel, once, as in a ring that knows no death.
 //!
-//! `tail` and `head` say where to begin looking. They are hints in the sense that whoever finds one lagging
-//! helps it forward, and that no claim is granted by them.
+//! `tail` and `head` say where to begin looking. They are hints: no claim is granted by them, they are moved by plain
+//! stores, and whoever finds one lagging walks on from there. So a message takes one atomic step to write it, the claim,
+//! and one to read it; everything else is loads and stores.
 //!
 //! # Why it is right
 //!
@@ -41,31 +44,31 @@
 //! 2. *What it claims is free.* Before it, the writer saw `reader == (before, 0)`. That word leaves this value
 //!    only when a reader claims `p`, for which `seal` must be `p`, which only the claimant of `p` (or
 //!    `unstick` on its behalf) writes. At the moment of a successful swap nobody has claimed `p`, hence
-//!    `reader` still has that value. The word may *return* to it, when a reader of `p` died and
-//!    `unstick` gave the message back; then `writer` is `p` already and the swap fails by 1. So a position
+//!    `reader` still has that value. It never has it again: what `unstick` gives back bears a mark. So a position
 //!    that was free once is free until its `writer` word says otherwise, and a process may remember it
 //!    ([`KnownFree`]) instead of looking again.
 //! 3. *A message is read by one reader at a time, and not after it is done.* A reader saw `seal == p`; its swap
-//!    is `(before, 0) -> (p, r)`. Once `p` is done `reader` is `(p, 0)`, and never has position `before`
-//!    again: `unstick` puts back only `(p, dead)`, which exists only while `p` is not done, and whom it names
-//!    does nothing any more. So a successful swap means that `p` is not done, hence the slot was not given to
-//!    a writer (2), hence `seal` is still `p`. That it may have been claimed and put back in between
+//!    is `(before, 0) -> (p, r)`, or `(before, +) -> (p, r)`. Once `p` is done `reader` is `(p, 0)`, and never has position
+//!    `before` again: `unstick` gives back only `(p, dead)`, which exists only while `p` is not done, and whom it
+//!    names does nothing any more. So a successful swap means that `p` is not done, hence the slot was not given to
+//!    a writer (2), hence `seal` is still `p`. That it may have been claimed and given back in between
 //!    does no harm: it is the same message, still ready.
-//! 4. *Order.* `tail` goes from `p` to `p + 1` only by someone who saw that `p` was claimed, so all
-//!    positions below `tail` were claimed, and a writer claims at `tail`: positions are claimed in order, and
-//!    one writer's messages have growing positions. The same for `head` and readers, but for put-backs:
-//! 5. *A message that was given back is found.* `head` carries a version. `unstick` first puts back, then moves
-//!    `head` to the oldest ready message *and* counts the version up, in one swap. A reader that saw `p`
-//!    claimed and would move `head` on must have read `head` before it looked at `p`; if the put-back came
-//!    between, either its swap comes before that of `unstick`, which then moves `head` back, or the version
-//!    has changed and it fails. Whoever repeats an `unstick` that died half way scans for ready messages
-//!    below `head` again, and so finishes it.
+//! 4. *Order.* Whoever stores `p + 1` in `tail` has claimed `p`, or seen it claimed, at a place where it had arrived in the
+//!    same way: so all positions below whatever `tail` is were claimed, and a writer claims the first that it does not find
+//!    claimed: positions are claimed in order, and one writer's messages have growing positions. A store that comes
+//!    late takes `tail` back, which costs those who come next a walk: not over each position, since a `writer` word of a
+//!    later lap says how far all were claimed. The same for `head` and readers; what was given back counts as claimed.
+//! 5. *A message that was given back is found*, though `head` is past it or will be. `unstick` first marks it in its `reader`
+//!    word, by a swap, then counts up how often something was given back ([`returned`]). As long as that number is not the one
+//!    for which somebody has searched in vain, every reader searches all slots first. Who searches has read the number before:
+//!    if the mark came after it looked, so did the count, and what it writes down as searched is less than what there is
+//!    then, or its swap fails. Whoever repeats an `unstick` that died half way counts up in any case, and so finishes it.
 //! 6. *A limit below the number of slots.* Position `p` may be claimed only when `p - limit` is done. Once done it stays
 //!    so, hence what a writer saw before its claim holds at it; and who is told "full" for a `p` that others
 //!    have claimed meanwhile was told so before, since they had to see the same.
 //! 7. *Wrapping.* All the above compares positions for equality, or for order between values less than
 //!    2^47 apart. A thread would have to sleep for exactly 2^48 messages (a year at ten million a second)
-//!    to be fooled, or for exactly 2^16 deaths at one `head`.
+//!    to be fooled, or for exactly 2^32 deaths within one search.
 //!
 //! # What death leaves, and what stalls
 //!
@@ -83,6 +86,7 @@ mod batch;
 mod claim;
 #[cfg(all(test, feature = "shuttle"))]
 mod model;
+mod returned;
 #[cfg(all(test, not(feature = "shuttle")))]
 mod run_tests;
 mod store;
@@ -163,6 +167,7 @@ impl<S: Store> Ring<S> {
         }
         store.tail().store(start.raw(), Ordering::Relaxed);
         store.head().store(start.raw(), Ordering::Relaxed);
+        store.returned().store(0, Ordering::Relaxed);
     }
 
     /// How many messages fit.
@@ -172,18 +177,32 @@ impl<S: Store> Ring<S> {
 
     /// About how many messages there are, void ones included. Exact while nobody works on the ring.
     pub(crate) fn len(&self) -> u64 {
-        // Relaxed: a number that is old when it arrives anyway.
-        let head = Word::from(self.store.head().load(Ordering::Relaxed)).position();
-        let tail = Word::from(self.store.tail().load(Ordering::Relaxed)).position();
-        // Negative while `tail` waits for help that `head` already had.
-        distance(head, tail).clamp(0, self.capacity() as i64) as u64
+        let (head, tail) = self.progress();
+        let returned = if self.has_returned() { self.all_returned().count() as i64 } else { 0 };
+        // Negative if both went on between the two looks.
+        (distance(head, tail) + returned).clamp(0, self.capacity() as i64) as u64
+    }
+
+    /// How many messages there are about when the one at `position` has just been put.
+    pub(crate) fn len_at(&self, position: u64) -> u64 {
+        distance(self.head(), position + 1).clamp(0, self.capacity() as i64) as u64
     }
 
     /// How many messages were taken, and how many put, since the first; void ones included. Figures.
     pub(crate) fn progress(&self) -> (u64, u64) {
-        // Relaxed: as in `len`.
-        let head = Word::from(self.store.head().load(Ordering::Relaxed)).position();
-        (head, Word::from(self.store.tail().load(Ordering::Relaxed)).position())
+        let claimed = |hint: u64, word: fn(&S, usize) -> &AtomicU64| {
+            let mut position = hint;
+            // Relaxed: a number that is old when it arrives anyway. Bounded, since it may grow as fast as it is followed.
+            for _ in 0..self.capacity() {
+                let seen = Word::from(word(&self.store, self.slot(position)).load(Ordering::Relaxed)).position();
+                match distance(position, seen) {
+                    0.. => position = Word::new(seen + 1, 0).position(),
+                    _ => break,
+                }
+            }
+            position
+        };
+        (claimed(self.head(), S::reader), claimed(self.tail(), S::writer))
     }
 
     fn slot(&self, position: u64) -> usize {

@@ -10,6 +10,7 @@ pub(crate) trait Store {
     fn capacity(&self) -> u64;
     fn tail(&self) -> &AtomicU64;
     fn head(&self) -> &AtomicU64;
+    fn returned(&self) -> &AtomicU64;
     fn writer(&self, slot: usize) -> &AtomicU64;
     fn reader(&self, slot: usize) -> &AtomicU64;
     fn seal(&self, slot: usize) -> &AtomicU64;
@@ -19,6 +20,8 @@ pub(crate) trait Store {
     fn soon_written(&self, _slot: usize) {}
     /// Tells the processor that this slot is going to be read.
     fn soon_read(&self, _slot: usize) {}
+    /// Tells the processor that this slot is going to be claimed by a reader.
+    fn soon_claimed(&self, _slot: usize) {}
     /// Tells the processor that this slot, whose seal is being watched, will be read as soon as that says so.
     fn awaited(&self, _slot: usize) {}
 }
@@ -33,11 +36,23 @@ const OWNED_AHEAD: usize = 17;
 #[cfg(target_arch = "x86_64")]
 const AWAITED: usize = 2;
 
+/// Asks for the line to write it.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline(always)]
+fn fetch_to_write(at: NonNull<u8>) {
+    // SAFETY: a prefetch touches nothing, wherever it points. `_mm_prefetch` would ask for the line to read it, unless compiled
+    // for newer processors only; this is a no-op on those that do not know it.
+    unsafe {
+        std::arch::asm!("prefetchw byte ptr [{}]", in(reg) at.as_ptr(), options(nostack, preserves_flags, readonly));
+    }
+}
+
 /// A ring in memory that other processes map as well.
 #[derive(Clone)]
 pub(crate) struct Mapped {
     tail: NonNull<AtomicU64>,
     head: NonNull<AtomicU64>,
+    returned: NonNull<AtomicU64>,
     writers: NonNull<AtomicU64>,
     readers: NonNull<AtomicU64>,
     slots: NonNull<u8>,
@@ -60,6 +75,7 @@ impl Mapped {
             Mapped {
                 tail: base.add(Geometry::TAIL).cast(),
                 head: base.add(Geometry::HEAD).cast(),
+                returned: base.add(Geometry::RETURNED).cast(),
                 writers: base.add(Geometry::WRITERS).cast(),
                 readers: base.add(geometry.readers()).cast(),
                 slots: base.add(geometry.slots()),
@@ -95,6 +111,12 @@ impl Store for Mapped {
     }
 
     #[inline(always)]
+    fn returned(&self) -> &AtomicU64 {
+        // SAFETY: mapped and aligned by the promise to `new`.
+        unsafe { self.returned.as_ref() }
+    }
+
+    #[inline(always)]
     fn writer(&self, slot: usize) -> &AtomicU64 {
         // SAFETY: one word for each slot, mapped and aligned by the promise to `new`.
         unsafe { self.writers.add(slot).as_ref() }
@@ -122,13 +144,15 @@ impl Store for Mapped {
     #[inline(always)]
     fn soon_written(&self, slot: usize) {
         for line in 0..OWNED_AHEAD.min(self.geometry.stride() / LINE) {
-            // SAFETY: within the slot; and a prefetch touches nothing. `_mm_prefetch` would ask for the line to read
-            // it, unless compiled for newer processors only; this is a no-op on those that do not know it.
-            unsafe {
-                let at = self.slot(slot).add(line * LINE).as_ptr();
-                std::arch::asm!("prefetchw byte ptr [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
-            }
+            // SAFETY: within the slot.
+            fetch_to_write(unsafe { self.slot(slot).add(line * LINE) });
         }
+    }
+
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[inline(always)]
+    fn soon_claimed(&self, slot: usize) {
+        fetch_to_write(NonNull::from_ref(self.reader(slot)).cast());
     }
 
     #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -157,6 +181,7 @@ impl Store for Mapped {
 pub(crate) struct Boxed {
     tail: AtomicU64,
     head: AtomicU64,
+    returned: AtomicU64,
     slots: Vec<BoxedSlot>,
 }
 
@@ -179,7 +204,7 @@ impl Boxed {
             body: crate::prim::Plain::new([0; 2]),
         };
         let slots = std::iter::repeat_with(slot).take(capacity).collect();
-        Boxed { tail: AtomicU64::new(0), head: AtomicU64::new(0), slots }
+        Boxed { tail: AtomicU64::new(0), head: AtomicU64::new(0), returned: AtomicU64::new(0), slots }
     }
 }
 
@@ -195,6 +220,10 @@ impl Store for Boxed {
 
     fn head(&self) -> &AtomicU64 {
         &self.head
+    }
+
+    fn returned(&self) -> &AtomicU64 {
+        &self.returned
     }
 
     fn writer(&self, slot: usize) -> &AtomicU64 {

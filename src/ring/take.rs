@@ -1,4 +1,5 @@
-//! Reading: claim the message at `head`, read it in place, free its slot. Proof in the parent module, points 3 to 5.
+//! Reading: claim the message at `head`, read it in place, free its slot. Proof in the parent module, points 3 to 5; what
+//! was given back is the business of `returned.rs`.
 
 use std::ptr::NonNull;
 
@@ -12,14 +13,20 @@ use crate::prim::Ordering;
 /// How far ahead of its reading a slot is fetched.
 const AHEAD: u64 = 4;
 
+/// Readers' words in a line.
+const WORDS: u64 = 8;
+
+/// How far ahead of its use a line of readers' words is fetched.
+const AHEAD_WORDS: u64 = 2 * WORDS;
+
 /// What a look at one position tells a reader.
 pub(super) enum Look {
     /// Published and not claimed; and whether it is void.
     Ready(bool),
     /// Not published.
     Empty,
-    /// It was claimed by somebody: `head` lags.
-    Passed,
+    /// It was claimed by somebody, and so were all before the one named here: `head` lags.
+    Passed(u64),
 }
 
 /// What a reader can expect.
@@ -38,59 +45,63 @@ impl<S: Store> Ring<S> {
     /// Claims the next message for reading. `None`: the ring is empty.
     #[inline]
     pub(crate) fn take(&self, me: ProcId) -> Option<Reading<'_, S>> {
+        if self.has_returned()
+            && let Some((position, void)) = self.claim_returned(me)
+        {
+            return Some(Reading { ring: self, position, void });
+        }
+        let mut position = self.head();
         loop {
-            // Acquire: pairs with the AcqRel in `unstick`, so that who reads a new version sees what was put back.
-            let head = Word::from(self.store.head().load(Ordering::Acquire));
-            match self.look_to_read(head.position()) {
+            match self.look_to_read(position) {
                 Look::Ready(void) => {
                     mark!("ring.read.seen");
-                    let position = head.position();
-                    // AcqRel: of all that try, one.
-                    let swapped = self.store.reader(self.slot(position)).compare_exchange(
-                        Word::new(self.before(position), 0).raw(),
-                        Word::new(position, me.0).raw(),
-                        Ordering::AcqRel,
-                        Ordering::Relaxed,
-                    );
-                    if swapped.is_ok() {
+                    if self.claim_to_read(position, me, 0) {
                         mark!("ring.read.claimed");
-                        return Some(Reading { ring: self, head, void });
+                        return Some(Reading { ring: self, position, void });
                     }
                 }
                 Look::Empty => return None,
-                Look::Passed => self.pass_head(head),
+                Look::Passed(next) => position = self.help_head(next),
             }
         }
+    }
+
+    /// Of all that try, one gets the message at a position that is ready: for the first time, or `RETURNED`.
+    #[inline]
+    pub(super) fn claim_to_read(&self, position: u64, me: ProcId, low: u16) -> bool {
+        let ready = Word::new(self.before(position), low).raw();
+        let mine = Word::new(position, me.0).raw();
+        // AcqRel: pairs with the claims of others, and with `put_back`.
+        let reader = self.store.reader(self.slot(position));
+        reader.compare_exchange(ready, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// Whether [`Ring::take`] would succeed, were nobody faster. True also for void messages.
     pub(crate) fn readable(&self) -> bool {
-        loop {
-            // Acquire: as in `take`.
-            let head = Word::from(self.store.head().load(Ordering::Acquire));
-            match self.look_to_read(head.position()) {
-                Look::Ready(_) => return true,
-                Look::Empty => return false,
-                Look::Passed => self.pass_head(head),
-            }
-        }
+        matches!(self.next_to_read(), Ok(()))
     }
 
     /// What to expect, were nobody faster.
     pub(crate) fn outlook(&self) -> Outlook {
+        let Err(position) = self.next_to_read() else {
+            return Outlook::Ready;
+        };
+        // SeqCst: pairs with the claim.
+        let claimed = Word::from(self.store.writer(self.slot(position)).load(Ordering::SeqCst));
+        if claimed.position() == position { Outlook::InProgress } else { Outlook::Empty }
+    }
+
+    /// Whether there is a message to take; if not, which position is the next to have one.
+    fn next_to_read(&self) -> Result<(), u64> {
+        if self.has_returned() && self.oldest_returned().is_some() {
+            return Ok(());
+        }
+        let mut position = self.head();
         loop {
-            // Acquire: as in `take`.
-            let head = Word::from(self.store.head().load(Ordering::Acquire));
-            match self.look_to_read(head.position()) {
-                Look::Ready(_) => return Outlook::Ready,
-                Look::Passed => self.pass_head(head),
-                Look::Empty => {
-                    let slot = self.slot(head.position());
-                    // SeqCst: pairs with the claim.
-                    let claimed = Word::from(self.store.writer(slot).load(Ordering::SeqCst));
-                    let begun = claimed.position() == head.position();
-                    return if begun { Outlook::InProgress } else { Outlook::Empty };
-                }
+            match self.look_to_read(position) {
+                Look::Ready(_) => return Ok(()),
+                Look::Empty => return Err(position),
+                Look::Passed(next) => position = self.help_head(next),
             }
         }
     }
@@ -98,8 +109,8 @@ impl<S: Store> Ring<S> {
     #[inline]
     pub(super) fn look_to_read(&self, position: u64) -> Look {
         let slot = self.slot(position);
-        // SeqCst: pairs with the swap in `Writing::seal`. Acquire for the bytes; and one order with the sleepers'
-        // count, so that a reader who goes to sleep on an empty ring is seen (wait/README.md).
+        // SeqCst: pairs with the store in `Writing::seal`, for the bytes; and as whatever a sleeper decides by
+        // (wait/README.md).
         let seal = Word::from(self.store.seal(slot).load(Ordering::SeqCst));
         match distance(position, seal.position()) {
             0 => {}
@@ -109,16 +120,31 @@ impl<S: Store> Ring<S> {
                 self.store.awaited(slot);
                 return Look::Empty;
             }
-            _ => return Look::Passed,
+            _ => return self.passed(position),
         }
         if !self.is_starved(position) {
             // It was there before it was asked for, so there may be more.
             self.store.soon_read(self.slot(position + AHEAD));
+            if position.is_multiple_of(WORDS) {
+                // Writers have looked at it a lap ago, so it is shared, and the swap would wait for it.
+                self.store.soon_claimed(self.slot(position + AHEAD_WORDS));
+            }
         }
-        // Relaxed: the compare-and-swap that follows looks again; and for `Passed`, that `unstick` changed the
-        // word back is seen by the version of `head`.
+        // Relaxed: the compare-and-swap that follows looks again.
         let done = Word::from(self.store.reader(slot).load(Ordering::Relaxed));
-        if done == Word::new(self.before(position), 0) { Look::Ready(seal.low() == VOID) } else { Look::Passed }
+        if done == Word::new(self.before(position), 0) {
+            Look::Ready(seal.low() == VOID)
+        } else {
+            self.passed(position)
+        }
+    }
+
+    /// This position was claimed, and so was what its slot has had since.
+    #[inline]
+    fn passed(&self, position: u64) -> Look {
+        // Relaxed: whoever uses it looks again. Given back, it is of the lap before.
+        let claimed = Word::from(self.store.reader(self.slot(position)).load(Ordering::Relaxed)).position();
+        Look::Passed(1 + if distance(position, claimed) > 0 { claimed } else { position })
     }
 
     /// There is nothing at this position yet.
@@ -137,19 +163,37 @@ impl<S: Store> Ring<S> {
         !cfg!(feature = "shuttle") && self.starved.0.load(Ordering::Relaxed) == position
     }
 
-    /// The position was claimed: whoever comes next need not look at it. Fails if a message was put back since.
+    /// Where to begin.
     #[inline]
-    fn pass_head(&self, head: Word) {
-        let next = Word::new(head.position() + 1, head.low());
-        // AcqRel: pairs with the loads of `head`, and keeps what `unstick` published with it.
-        let _ = self.store.head().compare_exchange(head.raw(), next.raw(), Ordering::AcqRel, Ordering::Relaxed);
+    pub(super) fn head(&self) -> u64 {
+        // Acquire: pairs with the store in `pass_head`. Only saves a walk.
+        Word::from(self.store.head().load(Ordering::Acquire)).position()
+    }
+
+    /// All positions before `next` were claimed: whoever comes later need not look at them. A store: see `pass_tail`.
+    #[inline]
+    pub(super) fn pass_head(&self, next: u64) {
+        // Relaxed: only to leave a `head` alone that is further.
+        let now = Word::from(self.store.head().load(Ordering::Relaxed)).position();
+        if distance(now, next) > 0 {
+            // Release: pairs with the load in `head`.
+            self.store.head().store(Word::new(next, 0).raw(), Ordering::Release);
+        }
+    }
+
+    /// As [`Ring::pass_head`], for one that met what it did not expect; and where to go on from.
+    #[cold]
+    fn help_head(&self, next: u64) -> u64 {
+        self.pass_head(next);
+        let (next, head) = (Word::new(next, 0).position(), self.head());
+        if distance(next, head) > 0 { head } else { next }
     }
 }
 
 /// A message claimed for reading. Dropped (also by a panic), it is done and its slot free.
 pub(crate) struct Reading<'a, S: Store> {
     ring: &'a Ring<S>,
-    head: Word,
+    position: u64,
     void: bool,
 }
 
@@ -162,7 +206,7 @@ impl<S: Store> Reading<'_, S> {
 
     #[inline]
     pub(crate) fn position(&self) -> u64 {
-        self.head.position()
+        self.position
     }
 
     /// Who wrote it.
@@ -187,9 +231,9 @@ impl<S: Store> Reading<'_, S> {
     #[inline]
     pub(super) fn done(&self) {
         let reader = self.ring.store.reader(self.ring.slot(self.position()));
-        // SeqCst: pairs with the load in `look_to_write`. Release, so that the next writer's bytes come after my
-        // reads; and one order with the sleepers' count, which I load next (wait/README.md). Hence a swap.
-        reader.swap(Word::new(self.position(), 0).raw(), Ordering::SeqCst);
+        // Release: pairs with the load in `done`, so that the next writer's bytes come after my reads. As to sleepers, see
+        // `Writing::seal`.
+        reader.store(Word::new(self.position(), 0).raw(), Ordering::Release);
     }
 }
 
@@ -199,6 +243,6 @@ impl<S: Store> Drop for Reading<'_, S> {
         mark!("ring.read.taken");
         self.done();
         mark!("ring.read.freed");
-        self.ring.pass_head(self.head);
+        self.ring.pass_head(self.position + 1);
     }
 }

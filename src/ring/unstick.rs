@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 
 use super::{
     Ring, Store,
-    layout::{VOID, Word, distance},
+    layout::{RETURNED, VOID, Word, distance},
 };
 use crate::id::ProcId;
 use crate::prim::Ordering;
@@ -30,7 +30,8 @@ impl<S: Store> Ring<S> {
             unstuck.readied.extend(self.put_back(slot, dead));
             mark!("ring.unstick.readied");
         }
-        self.rewind_head();
+        // Always: a call before this one may have died after giving back.
+        self.tell_returned();
         unstuck
     }
 
@@ -50,12 +51,12 @@ impl<S: Store> Ring<S> {
     pub(crate) fn is_over(&self, position: u64) -> bool {
         let position = Word::new(position, 0).position();
         let slot = self.slot(position);
-        // SeqCst: pairs with the swap in `Reading::done`, so that a writer who sleeps because of this is seen.
+        // SeqCst: pairs with the store in `Reading::done`; and as whatever a sleeper decides by (wait/README.md).
         let reader = Word::from(self.store.reader(slot).load(Ordering::SeqCst));
         if reader == Word::new(position, 0) || distance(position, reader.position()) > 0 {
             return true;
         }
-        // SeqCst: pairs with the swap in `Writing::seal`. Void is not done yet, but nobody will ever read it.
+        // SeqCst: pairs with the store in `Writing::seal`. Void is not done yet, but nobody will ever read it.
         Word::from(self.store.seal(slot).load(Ordering::SeqCst)) == Word::new(position, VOID)
     }
 
@@ -68,10 +69,10 @@ impl<S: Store> Ring<S> {
     }
 
     fn pending_in(&self, slot: usize) -> Option<u64> {
-        // SeqCst: pairs with the swaps of `seal` and `reader`.
+        // SeqCst: pairs with the stores of `seal` and `reader`.
         let seal = Word::from(self.store.seal(slot).load(Ordering::SeqCst));
         let reader = Word::from(self.store.reader(slot).load(Ordering::SeqCst));
-        let ready = reader == Word::new(self.before(seal.position()), 0);
+        let ready = reader.position() == self.before(seal.position()) && [0, RETURNED].contains(&reader.low());
         let being_read = reader.position() == seal.position() && reader.low() != 0;
         (seal.low() != VOID && (ready || being_read)).then_some(seal.position())
     }
@@ -79,7 +80,7 @@ impl<S: Store> Ring<S> {
     pub(super) fn void_written(&self, slot: usize, dead: ProcId) -> Option<u64> {
         // Acquire: pairs with the AcqRel of the claim.
         let claimed = Word::from(self.store.writer(slot).load(Ordering::Acquire));
-        // SeqCst: pairs with the swap that publishes.
+        // SeqCst: pairs with the store that publishes.
         let seal = Word::from(self.store.seal(slot).load(Ordering::SeqCst));
         // The seal may be ahead of what was loaded before it: of a dead one's earlier message, and the next.
         if claimed.low() != dead.0 || seal.position() != self.before(claimed.position()) {
@@ -99,38 +100,12 @@ impl<S: Store> Ring<S> {
             return None;
         }
         let position = claimed.position();
-        // SeqCst: pairs with the swap that publishes. It stays while the slot is claimed.
+        // SeqCst: pairs with the store that publishes. It stays while the slot is claimed.
         let void = self.store.seal(slot).load(Ordering::SeqCst) == Word::new(position, VOID).raw();
-        let ready = Word::new(self.before(position), 0);
-        // AcqRel: pairs with the claim of the next reader. Failure: another call was faster.
+        let ready = Word::new(self.before(position), RETURNED);
+        // AcqRel: pairs with the claim of the next reader, who finds it by its mark. Failure: another call was faster.
         let swapped =
             self.store.reader(slot).compare_exchange(claimed.raw(), ready.raw(), Ordering::AcqRel, Ordering::Relaxed);
         swapped.ok().filter(|_| !void).map(|_| position)
-    }
-
-    /// Makes `head` begin at the oldest ready message, with a new version. Always, because a call before this
-    /// one may have died after putting back.
-    fn rewind_head(&self) {
-        let ready: Vec<u64> = (0..self.capacity() as usize).filter_map(|slot| self.ready_in(slot)).collect();
-        loop {
-            // Acquire: pairs with the AcqRel of `pass_head`.
-            let head = Word::from(self.store.head().load(Ordering::Acquire));
-            let behind = ready.iter().map(|&position| distance(position, head.position()));
-            let back = behind.max().unwrap_or(0).max(0) as u64;
-            let rewound = Word::new(head.position().wrapping_sub(back), head.low().wrapping_add(1));
-            // AcqRel: pairs with the loads of `head`: who sees the version sees what was put back.
-            let swapped =
-                self.store.head().compare_exchange(head.raw(), rewound.raw(), Ordering::AcqRel, Ordering::Relaxed);
-            if swapped.is_ok() {
-                return;
-            }
-        }
-    }
-
-    fn ready_in(&self, slot: usize) -> Option<u64> {
-        // SeqCst: pairs with the swaps of `seal` and `reader`.
-        let seal = Word::from(self.store.seal(slot).load(Ordering::SeqCst)).position();
-        let reader = Word::from(self.store.reader(slot).load(Ordering::SeqCst));
-        (reader == Word::new(self.before(seal), 0)).then_some(seal)
     }
 }

@@ -4,7 +4,9 @@
 //! several cells may have been called at each of them and takes what one has, so it has to pass the other calls
 //! on: whoever calls [`wait_until_any`] then calls `notify_one_if` at every cell it did not take from.
 
+use super::cell::{first_sleep, second_sleep};
 use super::{Patience, TimedOut, WaitCell};
+use crate::prim::Ordering;
 use crate::sys::futex;
 use crate::time::Deadline;
 
@@ -45,10 +47,18 @@ fn sleep_unless<T>(cells: &[&WaitCell], deadline: Deadline, ready: &mut dyn FnMu
     if let Some(found) = ready() {
         return Some(found);
     }
-    let left = deadline.left();
-    if left.is_none_or(|left| !left.is_zero()) {
+    if let Some(left) = first_sleep(deadline) {
         cells.iter().for_each(|cell| cell.count_sleep());
         futex::wait_any(&words, left);
+        // SeqCst: as in `WaitCell::sleep_unless`.
+        if words.iter().all(|(word, value)| word.load(Ordering::SeqCst) == *value)
+            && let Some(left) = second_sleep(deadline)
+        {
+            if let Some(found) = ready() {
+                return Some(found);
+            }
+            futex::wait_any(&words, left);
+        }
     }
     drop(registrations);
     ready()

@@ -9,12 +9,17 @@
 //! `registered` sleepers are asleep or about to sleep; for `called` of them a wake-up is under way, so that a
 //! notifier that finds all called saves its system call. `generation` counts deaths: see `README.md`.
 
-use crate::prim::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::prim::{AtomicU32, AtomicU64, Ordering, compiler_fence};
 use crate::sys::futex;
 use crate::time::Deadline;
 
 const FIELD: u32 = 20;
 const FIELD_MASK: u64 = (1 << FIELD) - 1;
+
+/// Longer than what a processor has stored stays unseen by others: after it a sleeper looks once more (`README.md`).
+const SETTLED: Duration = Duration::from_millis(1);
 
 /// A place to sleep at. All bytes zero is one where nobody sleeps.
 #[repr(C, align(64))]
@@ -66,20 +71,10 @@ impl WaitCell {
     }
 
     /// Wakes one more sleeper, if there is one that was not called yet. What it shall find must have been
-    /// published by a SeqCst operation before.
+    /// published by an operation that releases.
     #[inline]
     pub(crate) fn notify_one(&self) {
-        // SeqCst: pairs with `register`. Either I see the sleeper, or it sees what I published.
-        if !Roll::from(self.roll.load(Ordering::SeqCst)).all_called() {
-            self.call_one();
-        }
-    }
-
-    /// As [`WaitCell::notify_one`], for all that was published before, by whatever operations that release.
-    pub(crate) fn notify_one_for_all(&self) {
-        // SeqCst: pairs with `register`. It writes as well as it reads, so one of the two comes first in the order of this
-        // word: either I see the sleeper, or its registration has read from me, and what I published is seen by it.
-        if !Roll::from(self.roll.fetch_or(0, Ordering::SeqCst)).all_called() {
+        if !self.all_called() {
             self.call_one();
         }
     }
@@ -87,10 +82,18 @@ impl WaitCell {
     /// As [`WaitCell::notify_one`], if there still is something to be found; asked only when it matters.
     #[inline]
     pub(crate) fn notify_one_if(&self, worth_it: impl FnOnce() -> bool) {
-        // SeqCst: as in `notify_one`.
-        if !Roll::from(self.roll.load(Ordering::SeqCst)).all_called() && worth_it() {
+        if !self.all_called() && worth_it() {
             self.call_one();
         }
+    }
+
+    #[inline]
+    fn all_called(&self) -> bool {
+        // SeqCst: pairs with nothing, since it is for the compiler: what was published leaves before the look.
+        compiler_fence(Ordering::SeqCst);
+        // SeqCst: pairs with `register`. Either I see the sleeper, or it sees what I published: at once if I did that by a
+        // SeqCst operation, otherwise at its second look.
+        Roll::from(self.roll.load(Ordering::SeqCst)).all_called()
     }
 
     #[cold]
@@ -162,11 +165,19 @@ impl WaitCell {
         if let Some(found) = ready() {
             return Some(found);
         }
-        let left = deadline.left();
-        if left.is_none_or(|left| !left.is_zero()) {
+        if let Some(left) = first_sleep(deadline) {
             mark!("ring.wait.sleeping");
             self.count_sleep();
             futex::wait(&self.epoch, epoch, left);
+            // SeqCst: as above. Whoever has called me changed it, and then this was all.
+            if self.epoch.load(Ordering::SeqCst) == epoch
+                && let Some(left) = second_sleep(deadline)
+            {
+                if let Some(found) = ready() {
+                    return Some(found);
+                }
+                futex::wait(&self.epoch, epoch, left);
+            }
         }
         // First struck off the roll, then a look: who found me called and saved the system call published before
         // this, so I see it.
@@ -197,6 +208,20 @@ impl WaitCell {
         debug_assert!(before.registered < FIELD_MASK, "a million threads sleep at one place");
         Registration { cell: self, generation: before.generation }
     }
+}
+
+/// How long to sleep before the second look; none if there is no time left. The model checker sees every store at once, so
+/// there the protocol has to do without that look.
+pub(super) fn first_sleep(deadline: Deadline) -> Option<Option<Duration>> {
+    let left = deadline.left();
+    let most = if cfg!(feature = "shuttle") { left } else { Some(left.map_or(SETTLED, |left| left.min(SETTLED))) };
+    left.is_none_or(|left| !left.is_zero()).then_some(most)
+}
+
+/// How long to sleep after it, likewise.
+pub(super) fn second_sleep(deadline: Deadline) -> Option<Option<Duration>> {
+    let left = deadline.left();
+    (!cfg!(feature = "shuttle") && left.is_none_or(|left| !left.is_zero())).then_some(left)
 }
 
 /// The model checker has nothing to learn from a figure.

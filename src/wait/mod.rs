@@ -27,7 +27,7 @@ pub(crate) struct TimedOut;
 /// Calls `ready` until it gives something, sleeping on `cell` in between: at least once, at every wake-up,
 /// and once more after the deadline.
 ///
-/// Whoever makes `ready` true must do so by a SeqCst operation and then call one of the cell's `notify_*`;
+/// Whoever makes `ready` true must do so by an operation that releases and then call one of the cell's `notify_*`;
 /// what `ready` loads for its decision it must load SeqCst.
 #[inline(always)]
 pub(crate) fn wait_until<T>(
@@ -50,6 +50,27 @@ pub(crate) fn wait_until<T>(
     wait_longer(cell, patience, deadline, &mut ready)
 }
 
+/// As [`wait_until`], where every look of `ready` takes its time, and one that comes soon is not worth more than a few.
+pub(crate) fn wait_without_haste<T>(
+    cell: &WaitCell,
+    patience: &mut Patience,
+    deadline: Deadline,
+    mut ready: impl FnMut() -> Option<T>,
+) -> Result<T, TimedOut> {
+    for _ in 0..if deadline == Deadline::Now { 1 } else { patience.slow_looks() } {
+        if let Some(found) = ready() {
+            return Ok(found);
+        }
+    }
+    if deadline == Deadline::Now {
+        return Err(TimedOut);
+    }
+    match patience.offer_others(deadline, &mut ready) {
+        Some(found) => Ok(found),
+        None => wait_asleep(cell, patience, deadline, &mut ready),
+    }
+}
+
 #[cold]
 fn wait_longer<T>(
     cell: &WaitCell,
@@ -57,9 +78,18 @@ fn wait_longer<T>(
     deadline: Deadline,
     ready: &mut dyn FnMut() -> Option<T>,
 ) -> Result<T, TimedOut> {
-    if let Some(found) = patience.stay_awake(deadline, ready) {
-        return Ok(found);
+    match patience.stay_awake(deadline, ready) {
+        Some(found) => Ok(found),
+        None => wait_asleep(cell, patience, deadline, ready),
     }
+}
+
+fn wait_asleep<T>(
+    cell: &WaitCell,
+    patience: &mut Patience,
+    deadline: Deadline,
+    ready: &mut dyn FnMut() -> Option<T>,
+) -> Result<T, TimedOut> {
     let slept = patience.begin_sleep();
     loop {
         if let Some(found) = cell.sleep_unless(deadline, ready) {

@@ -22,6 +22,8 @@ const LOOKS: u32 = 200;
 const PAUSED_LOOKS: u32 = 300;
 /// One look in so many of those is also for what other nodes send.
 const ASIDE: u32 = 32;
+/// Looks that take a microsecond or so each, before the same.
+const SLOW_LOOKS: u32 = 16;
 /// At first for about what a wake-up costs.
 const AWAKE_FIRST: Duration = Duration::from_micros(80);
 /// Longer only where that has just paid: what comes again and again within this time (a large message that is being
@@ -56,6 +58,16 @@ impl Patience {
             return None;
         }
         self.spin(ready).or_else(|| self.offer(deadline, ready))
+    }
+
+    /// As [`Patience::stay_awake`], after [`Patience::slow_looks`].
+    pub(super) fn offer_others<T>(&mut self, deadline: Deadline, ready: &mut dyn FnMut() -> Option<T>) -> Option<T> {
+        if cfg!(feature = "shuttle") { None } else { self.offer(deadline, ready) }
+    }
+
+    /// How often to look where each look takes its time.
+    pub(super) fn slow_looks(&self) -> u32 {
+        if cfg!(feature = "shuttle") { 1 } else { SLOW_LOOKS }
     }
 
     /// How often to look without a pause: also in a crowd, since it takes less than giving way would.

@@ -118,3 +118,25 @@ fn notify_all_carries_even_a_relaxed_store() {
         cell.notify_all();
     });
 }
+
+/// As if the store had been on its way while the notifier looked for sleepers: nobody is called.
+#[test]
+fn a_sleeper_looks_once_more_for_what_it_was_not_told_of() {
+    let (cell, flag) = (WaitCell::new(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let look = || flag.load(Ordering::SeqCst).then_some(());
+        let cell = &cell;
+        let sleeper = scope.spawn(move || {
+            let mut looks = 0;
+            let mut unlucky = || {
+                looks += 1;
+                // The first look is the one before it sleeps.
+                if looks == 1 { None } else { look() }
+            };
+            cell.sleep_unless(Deadline::Never, &mut unlucky)
+        });
+        flag.store(true, Ordering::Release);
+        assert_eq!(sleeper.join().unwrap(), Some(()));
+    });
+    assert_eq!((cell.sleepers(), cell.figures()), (0, (1, 0)), "it slept once, and nobody woke it");
+}
