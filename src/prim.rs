@@ -10,12 +10,12 @@ pub(crate) use std::hint::spin_loop;
 // Of the compiler only, so the model checker has none of its own.
 pub(crate) use std::sync::atomic::compiler_fence;
 #[cfg(not(feature = "shuttle"))]
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 #[cfg(feature = "shuttle")]
 pub(crate) use shuttle::{
     hint::spin_loop,
-    sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
 /// Copies shared words, each of them whole, and no later load is done before: what a loop of loads with Acquire does, but
@@ -70,6 +70,62 @@ fn load_many(from: &[AtomicU64], into: &mut [u64]) -> usize {
 #[cfg(not(all(target_arch = "x86_64", not(any(feature = "shuttle", miri)))))]
 fn load_many(_from: &[AtomicU64], _into: &mut [u64]) -> usize {
     0
+}
+
+/// Words of a cache line.
+const LINE: usize = 8;
+
+/// A bit for each word of a line but the first whose bits from `FROM` on are these: what loads with Acquire, one by one, find,
+/// with a third of the instructions. The first is left alone: whoever has just changed it would wait for that.
+#[cfg(all(target_arch = "x86_64", not(any(feature = "shuttle", miri))))]
+#[inline(always)]
+pub(crate) fn with_high_bits<const FROM: u32>(words: &[AtomicU64; LINE], bits: u32) -> u32 {
+    const { assert!(FROM >= 32, "what is left is compared as numbers of 32 bits") };
+    let found: u32;
+    // SAFETY: all loads are inside the array. It may change meanwhile: to the compiler the loads in assembly are such as atomics
+    // allow; the processor does vector loads in order, as all its loads, and an aligned word in one is never torn.
+    unsafe {
+        std::arch::asm!(
+            "movd {bits_everywhere}, {bits:e}",
+            "pshufd {bits_everywhere}, {bits_everywhere}, 0",
+            "pxor {a}, {a}",
+            "movhps {a}, [{words} + 8]",
+            "movups {b}, [{words} + 16]",
+            "movups {c}, [{words} + 32]",
+            "movups {d}, [{words} + 48]",
+            "psrlq {a}, {from}",
+            "psrlq {b}, {from}",
+            "psrlq {c}, {from}",
+            "psrlq {d}, {from}",
+            "shufps {a}, {b}, 0x88",
+            "shufps {c}, {d}, 0x88",
+            "pcmpeqd {a}, {bits_everywhere}",
+            "pcmpeqd {c}, {bits_everywhere}",
+            "packssdw {a}, {c}",
+            "packsswb {a}, {a}",
+            "pmovmskb {found:e}, {a}",
+            bits = in(reg) bits,
+            words = in(reg) words.as_ptr(),
+            from = const FROM,
+            found = out(reg) found,
+            bits_everywhere = out(xmm_reg) _,
+            a = out(xmm_reg) _,
+            b = out(xmm_reg) _,
+            c = out(xmm_reg) _,
+            d = out(xmm_reg) _,
+            options(nostack, preserves_flags),
+        );
+    }
+    // The other half says the same once more, and there is no first.
+    found & 0xFE
+}
+
+#[cfg(not(all(target_arch = "x86_64", not(any(feature = "shuttle", miri)))))]
+#[inline(always)]
+pub(crate) fn with_high_bits<const FROM: u32>(words: &[AtomicU64; LINE], bits: u32) -> u32 {
+    // Acquire: pairs with whatever the caller says that it pairs with. All are looked at, so that no branch has to be guessed.
+    let has = |at: usize| words[at].load(Ordering::Acquire) >> FROM == u64::from(bits);
+    (1..LINE).fold(0, |found, at| found | u32::from(has(at)) << at)
 }
 
 /// Bytes that are not atomic, guarded by an atomic next to them.
@@ -151,6 +207,29 @@ pub(crate) mod failpoint {
         let Some(armed) = armed.as_ref().filter(|armed| armed.name == name) else { return };
         if armed.passed.fetch_add(1, Ordering::Relaxed) + 1 == armed.at {
             crate::sys::process::kill_self();
+        }
+    }
+}
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests {
+    use super::{AtomicU64, Ordering, with_high_bits};
+
+    #[test]
+    fn the_words_that_have_these_high_bits_are_found() {
+        let mut state = 7_u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            // Of few different high bits, so that several words have the same.
+            state.rotate_left(17) & 0x0007_FFFF_FFFF_FFFF | (state >> 61) << 61
+        };
+        for _ in 0..1000 {
+            let words: [AtomicU64; 8] = std::array::from_fn(|_| AtomicU64::new(next()));
+            for bits in [0, 1, next() >> 51, 0x1FFF] {
+                let has = |at: &usize| words[*at].load(Ordering::Relaxed) >> 51 == bits;
+                let plain = (1..8).filter(has).fold(0, |found, at| found | 1 << at);
+                assert_eq!(with_high_bits::<51>(&words, bits as u32), plain, "{words:x?}, {bits:x}");
+            }
         }
     }
 }

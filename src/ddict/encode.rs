@@ -70,8 +70,12 @@ fn unwritable<T>(what: &str, why: CodecError) -> Error {
 /// A value from its bytes.
 #[inline]
 pub(super) fn decode<T, C: Codec<T>>(bytes: &[u8]) -> Result<T> {
-    C::decode(bytes).map_err(|why| {
-        let text = format!("what is stored cannot be read as `{}`", type_name::<T>());
-        Error::with_source(ErrorKind::Codec, text, Undecoded::new(why, bytes))
-    })
+    C::decode(bytes).map_err(|why| unreadable::<T>(why, bytes))
+}
+
+#[cold]
+#[inline(never)]
+fn unreadable<T>(why: CodecError, bytes: &[u8]) -> Error {
+    let text = format!("what is stored cannot be read as `{}`", type_name::<T>());
+    Error::with_source(ErrorKind::Codec, text, Undecoded::new(why, bytes))
 }

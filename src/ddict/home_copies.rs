@@ -10,7 +10,6 @@ use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::NodeNumber;
 use crate::mesh::Answer;
-use crate::prim::Ordering;
 use crate::services::Threads;
 use crate::table::{Expect, PARTS, Wrote};
 
@@ -74,23 +73,20 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
 
     /// Does what the acting copy says.
     fn follow(&self, copies: &Copies, asked: &Asked, manager: u32) -> Result<()> {
-        let adopted = copies.adopt(asked.from, asked.head.name);
-        self.note_alone(copies);
-        adopted?;
-        match asked.head.op {
+        let followed = copies.follow(asked.from, asked.head.name, || match asked.head.op {
             op::COPY => self.apply(asked.head.at, asked.value()),
-            op::FULL => {
-                copies.is_full_now(manager);
-                Ok(())
-            }
             _ => Ok(()),
+        });
+        self.note_alone(copies);
+        if followed.is_ok() && asked.head.op == op::FULL {
+            copies.is_full_now(manager);
         }
+        followed
     }
 
     /// Processes of this node must not read what others have gone on without.
     fn note_alone(&self, copies: &Copies) {
-        // SeqCst: pairs with whoever finds that nobody agrees with it.
-        if copies.alone.load(Ordering::SeqCst) {
+        if copies.is_alone() {
             self.body.give_up();
         }
     }
@@ -203,6 +199,8 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
         let shard = copies.directory.shard_at(manager, copies.place).unwrap_or_default();
         let (table, at) = (self.body.table(), self.body.gate().newest());
         let view = self.handle(shard as u32, at).here();
+        // What is not seen below was put by writes that know of this copy.
+        copies.settle_writes();
         for part in 0..PARTS {
             let mut keys = Vec::new();
             table.walk_keys(shard, part, view, |key| keys.push(key.to_vec()));

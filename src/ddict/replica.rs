@@ -11,16 +11,17 @@
 //! refuses. Which places are lost is a set that only grows, the *epoch* of the map. Before a copy acts in place of
 //! a lost one it tells the set to all others; a call with an older set, from a place that is in it, is refused. Then
 //! it fills a copy at the next place, key by key under the same locks, while writes go on. Only a copy that is full may act.
+//!
+//! What is decided, and when, stands in `proto/copies`, without effects, where all that can happen to small worlds is gone through.
 
-use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::far::{Head, SaidError, op, status};
 use super::far_batch::{self, Record};
 use super::place::Directory;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mesh::{Mesh, MeshError};
-use crate::prim::{AtomicBool, AtomicU64, Ordering};
+use crate::proto::copies::{Need, Refusal, Ring, Standing, Verdict};
 use crate::services::{FarDict, FarError, lost_to};
 use crate::wire;
 
@@ -39,10 +40,10 @@ pub(super) struct Effect {
 }
 
 impl Directory {
-    /// How many places may have a copy of a manager, counted from its own.
-    pub(super) fn roles(&self) -> usize {
-        let replicas = self.shape.replicas as usize;
-        if replicas == 0 { 1 } else { self.places.len().min(2 * replicas + 1) }
+    /// How places and managers are laid out.
+    pub(super) fn ring(&self) -> Ring {
+        let (managers, replicas) = (self.shape.managers as usize, self.shape.replicas as usize);
+        Ring { places: self.places.len(), managers, replicas }
     }
 
     /// The shard of a manager's copy at a place, if that may have one.
@@ -50,7 +51,7 @@ impl Directory {
         let managers = self.shape.managers as usize;
         let (own, count) = (manager as usize / managers, self.places.len());
         let role = (place + count - own) % count;
-        (role < self.roles()).then(|| role * managers + manager as usize % managers)
+        (role < self.ring().roles()).then(|| role * managers + manager as usize % managers)
     }
 
     /// The manager of which a shard at a place is a copy.
@@ -62,13 +63,11 @@ impl Directory {
 
     /// The places of a manager's copies, of which the first acts, if these are lost.
     pub(super) fn copies(&self, manager: u32, lost: u64) -> Vec<usize> {
-        let (own, count) = (manager as usize / self.shape.managers as usize, self.places.len());
-        let ring = (0..self.roles()).map(|role| (own + role) % count).filter(|place| lost >> place & 1 == 0);
-        ring.take(self.shape.replicas as usize + 1).collect()
+        self.ring().copies(manager, lost)
     }
 }
 
-/// What the home of a place knows of copies.
+/// What the home of a place knows of copies, and by what means it does what follows from it.
 pub(super) struct Copies {
     pub(super) place: usize,
     pub(super) directory: Directory,
@@ -76,18 +75,10 @@ pub(super) struct Copies {
     nodes: u32,
     /// By place. They hold nothing, so that parts of a dictionary that nobody has do not keep each other.
     links: Vec<FarDict>,
-    /// The places that are lost, as is agreed.
-    lost: AtomicU64,
-    /// The set that all others have been told.
-    told: AtomicU64,
-    /// Nobody agrees with this place any more.
-    pub(super) alone: AtomicBool,
-    /// Managers of which the copy here is full.
-    full: Mutex<HashSet<u32>>,
-    /// Copies elsewhere that this place has filled, or that were full from the start.
-    filled: Mutex<HashSet<(u32, usize)>>,
+    /// Read by whoever does what another place says, as long as that takes.
+    standing: RwLock<Standing>,
     stripes: Vec<Mutex<()>>,
-    /// Held by who changes the set.
+    /// Held by who changes the set of lost places.
     change: Mutex<()>,
     /// Held by who fills copies.
     filling: Mutex<()>,
@@ -101,19 +92,12 @@ impl Copies {
     pub(super) fn new(mesh: &Mesh, nodes: u32, directory: Directory) -> Option<Copies> {
         let place = directory.places.iter().position(|(node, _)| *node == mesh.me())?;
         let links = directory.places.iter().map(|(node, part)| FarDict::unheld(mesh, *node, *part)).collect();
-        let all = 0..directory.managers();
-        let full = all.clone().filter(|manager| directory.copies(*manager, 0).contains(&place)).collect();
-        let filled = all.flat_map(|manager| directory.copies(manager, 0).into_iter().map(move |to| (manager, to)));
         Some(Copies {
             place,
             mesh: mesh.clone(),
             nodes,
             links,
-            lost: AtomicU64::new(0),
-            told: AtomicU64::new(0),
-            alone: AtomicBool::new(false),
-            full: Mutex::new(full),
-            filled: Mutex::new(filled.collect()),
+            standing: RwLock::new(Standing::new(directory.ring(), place)),
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             change: Mutex::default(),
             filling: Mutex::default(),
@@ -121,9 +105,17 @@ impl Copies {
         })
     }
 
-    /// The set of lost places, as far as this place knows.
-    pub(super) fn lost(&self) -> u64 {
-        self.lost.load(Ordering::SeqCst) // pairs with the changes of it
+    fn standing(&self) -> RwLockReadGuard<'_, Standing> {
+        self.standing.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change_standing(&self) -> RwLockWriteGuard<'_, Standing> {
+        self.standing.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nobody agrees with this place any more.
+    pub(super) fn is_alone(&self) -> bool {
+        self.standing().is_alone()
     }
 
     /// Takes the locks of these keys, in their order.
@@ -134,13 +126,14 @@ impl Copies {
         stripes.into_iter().map(|stripe| lock(&self.stripes[stripe])).collect()
     }
 
+    /// Waits until all writes are over that had begun.
+    pub(super) fn settle_writes(&self) {
+        self.stripes.iter().for_each(|stripe| drop(lock(stripe)));
+    }
+
     /// Whether this place acts for a manager, without asking anybody.
     pub(super) fn acts_now(&self, manager: u32) -> bool {
-        let lost = self.lost();
-        self.directory.copies(manager, lost).first() == Some(&self.place)
-            && (lost == self.told.load(Ordering::SeqCst)) // pairs with `tell`
-            && !self.alone.load(Ordering::SeqCst) // pairs with `give_up`
-            && lock(&self.full).contains(&manager)
+        self.standing().acts(manager)
     }
 
     /// Sees to it that this place acts for a manager, if all before it in the ring are lost.
@@ -150,62 +143,71 @@ impl Copies {
         }
         let _change = lock(&self.change);
         loop {
-            // SeqCst: pairs with `agree` and `adopt`.
-            if self.alone.load(Ordering::SeqCst) {
-                return Err(self.nobody());
-            }
-            match self.directory.copies(manager, self.lost()).first().copied() {
-                Some(first) if first == self.place => break,
-                Some(first) => self.agree(first)?,
-                None => return Err(self.gone(manager)),
+            let need = self.standing().need(manager);
+            match need {
+                Ok(Need::Nothing) => return Ok(()),
+                Ok(Need::Agree(place)) => self.agree(place)?,
+                Ok(Need::Tell(place)) => self.tell(place)?,
+                Err(refusal) => return Err(self.refused(manager, refusal)),
             }
         }
-        self.tell()?;
-        if lock(&self.full).contains(&manager) { Ok(()) } else { Err(self.gone(manager)) }
     }
 
-    /// A place did not answer: it is lost, or nothing can be done.
+    fn refused(&self, manager: u32, refusal: Refusal) -> Error {
+        match refusal {
+            Refusal::Alone | Refusal::Deposed => self.nobody(),
+            Refusal::Gone => self.gone(manager),
+        }
+    }
+
+    /// A place did not answer: it is lost, and all others know, or nothing can be done.
     fn drop_out(&self, place: usize) -> Result<()> {
         let _change = lock(&self.change);
         self.agree(place)?;
-        self.tell()
+        loop {
+            let next = self.standing().to_tell();
+            match next {
+                Some(other) => self.tell(other)?,
+                None => return Ok(()),
+            }
+        }
     }
 
     /// A node is lost, as this one sees it. Whether that changed anything.
     pub(super) fn node_lost(&self, node: u32) -> bool {
-        let Some(place) = self.directory.places.iter().position(|(of, _)| *of == node) else { return false };
-        if self.lost() >> place & 1 == 1 {
-            return false;
-        }
+        let Some(place) = self.place_of(node).filter(|place| !self.standing().is_lost(*place)) else { return false };
         let dropped = self.drop_out(place);
         dropped.inspect_err(|error| tracing::warn!(%error, node, "a node of a dictionary is lost")).is_ok()
     }
 
+    fn place_of(&self, node: u32) -> Option<usize> {
+        self.directory.places.iter().position(|(of, _)| *of == node)
+    }
+
     /// Agrees with others that a place is lost. The lock `change` is held.
     fn agree(&self, place: usize) -> Result<()> {
-        let lost = self.lost();
-        if lost >> place & 1 == 1 {
-            return Ok(());
-        }
         let node = self.directory.places[place].0;
-        let is_gone = |of: u32| {
-            let at = self.directory.places.iter().position(|(node, _)| *node == of);
-            at.is_some_and(|at| lost >> at & 1 == 1)
+        let left: Vec<u32> = {
+            let standing = self.standing();
+            let is_gone = |of: u32| self.place_of(of).is_some_and(|at| standing.is_lost(at));
+            (0..self.nodes).filter(|of| !is_gone(*of)).collect()
         };
-        let left: Vec<u32> = (0..self.nodes).filter(|of| !is_gone(*of)).collect();
-        let votes = lost_to(&self.mesh, &left, node);
-        if !votes.contains(&self.mesh.me()) {
-            let text = format!("node {node} of a dictionary is not lost, though a process could not reach it");
-            return Err(Error::new(ErrorKind::NodeLost, text));
-        }
-        let half = 2 * votes.len() == left.len() && votes.contains(left.first().unwrap_or(&0));
-        if 2 * votes.len() > left.len() || half {
-            tracing::warn!(node, "a node of a dictionary with replicas is lost");
-            self.lost.fetch_or(1 << place, Ordering::SeqCst); // pairs with `lost`
+        if !left.contains(&node) {
             return Ok(());
         }
-        self.alone.store(true, Ordering::SeqCst); // pairs with `acts_now`
-        Err(self.nobody())
+        let votes = lost_to(&self.mesh, &left, node);
+        let verdict = self.change_standing().judge(place, &left, &votes, self.mesh.me());
+        match verdict {
+            Verdict::Lost => {
+                tracing::warn!(node, "a node of a dictionary with replicas is lost");
+                Ok(())
+            }
+            Verdict::Alone => Err(self.nobody()),
+            Verdict::Reachable => {
+                let text = format!("node {node} of a dictionary is not lost, though a process could not reach it");
+                Err(Error::new(ErrorKind::NodeLost, text))
+            }
+        }
     }
 
     fn nobody(&self) -> Error {
@@ -225,26 +227,17 @@ impl Copies {
         Error::new(ErrorKind::ManagerLost, text)
     }
 
-    /// Tells all others which places are lost. The lock `change` is held.
-    fn tell(&self) -> Result<()> {
-        'again: loop {
-            let lost = self.lost();
-            // SeqCst: pairs with the store at the end.
-            if self.told.load(Ordering::SeqCst) == lost {
-                return Ok(());
+    /// Tells a place which are lost. The lock `change` is held.
+    fn tell(&self, place: usize) -> Result<()> {
+        let lost = self.standing().lost();
+        let head = Head { name: lost, ..Head::new(op::ADOPT) };
+        match self.say(place, &head, &[]) {
+            Err(Unsaid::Lost) => self.agree(place),
+            Err(Unsaid::Refused(error)) => Err(error),
+            Ok(()) => {
+                self.change_standing().told(place, lost);
+                Ok(())
             }
-            for place in (0..self.links.len()).filter(|place| *place != self.place && lost >> place & 1 == 0) {
-                let head = Head { name: lost, ..Head::new(op::ADOPT) };
-                match self.say(place, &head, &[]) {
-                    Err(Unsaid::Lost) => {
-                        self.agree(place)?;
-                        continue 'again;
-                    }
-                    Err(Unsaid::Refused(error)) => return Err(error),
-                    Ok(()) => {}
-                }
-            }
-            self.told.store(lost, Ordering::SeqCst); // pairs with `acts_now`
         }
     }
 
@@ -262,27 +255,29 @@ impl Copies {
         }
     }
 
-    /// Another place says which are lost.
-    pub(super) fn adopt(&self, from: u32, lost: u64) -> Result<()> {
-        let place = self.directory.places.iter().position(|(node, _)| *node == from);
-        if place.is_none_or(|place| self.lost() >> place & 1 == 1) {
+    /// Another place says which are lost, and has something carried out. While that is done the set does not grow: what a place said before
+    /// it was deposed is not done after.
+    pub(super) fn follow(&self, from: u32, lost: u64, carry_out: impl FnOnce() -> Result<()>) -> Result<()> {
+        let deposed = || {
             let text =
                 format!("node {from} counts as lost, and others have gone on without its part of the dictionary");
-            return Err(Error::new(ErrorKind::NodeLost, text));
+            Error::new(ErrorKind::NodeLost, text)
+        };
+        let place = self.place_of(from).ok_or_else(deposed)?;
+        let refused = |refusal| if refusal == Refusal::Deposed { deposed() } else { self.nobody() };
+        if self.standing().lost() != lost {
+            self.change_standing().adopt(place, lost).map_err(refused)?;
         }
-        if lost >> self.place & 1 == 1 {
-            self.alone.store(true, Ordering::SeqCst); // pairs with `acts_now`
-            return Err(self.nobody());
+        let standing = self.standing();
+        if standing.is_lost(place) {
+            return Err(deposed());
         }
-        let before = self.lost.fetch_or(lost, Ordering::SeqCst); // pairs with `lost`
-        // Who told us has told all.
-        let _ = self.told.compare_exchange(before, before | lost, Ordering::SeqCst, Ordering::SeqCst);
-        Ok(())
+        carry_out()
     }
 
     /// Another place has filled the copy here.
     pub(super) fn is_full_now(&self, manager: u32) {
-        lock(&self.full).insert(manager);
+        self.change_standing().is_full_now(manager);
     }
 
     /// Does it at all other copies. This place acts for all managers concerned, and holds the locks of the keys.
@@ -291,14 +286,17 @@ impl Copies {
             for effect in effects {
                 self.act(effect.manager)?;
             }
-            let lost = self.lost();
             let mut records: Vec<Vec<u8>> = vec![Vec::new(); self.links.len()];
-            for effect in effects {
-                for to in self.directory.copies(effect.manager, lost).into_iter().filter(|to| *to != self.place) {
-                    self.record(&mut records[to], to, effect);
+            let (lost, order) = {
+                let standing = self.standing();
+                for effect in effects {
+                    for to in standing.followers(effect.manager) {
+                        self.record(&mut records[to], to, effect);
+                    }
                 }
-            }
-            for (to, records) in records.iter().enumerate().filter(|(_, records)| !records.is_empty()) {
+                (standing.lost(), standing.order())
+            };
+            for (to, records) in order.map(|to| (to, &records[to])).filter(|(_, records)| !records.is_empty()) {
                 let head = Head { name: lost, at, ..Head::new(op::COPY) };
                 match self.say(to, &head, records) {
                     Err(Unsaid::Lost) => {
@@ -327,28 +325,24 @@ impl Copies {
 
     /// Copies that are to be filled, of managers that this place acts for.
     pub(super) fn to_fill(&self) -> Vec<(u32, usize)> {
-        let (lost, filled) = (self.lost(), lock(&self.filled).clone());
-        let mine = |manager: &u32| self.directory.copies(*manager, lost).first() == Some(&self.place);
-        let managers = (0..self.directory.managers()).filter(mine);
-        let copies =
-            managers.flat_map(|manager| self.directory.copies(manager, lost).into_iter().map(move |to| (manager, to)));
-        copies.filter(|(manager, to)| *to != self.place && !filled.contains(&(*manager, *to))).collect()
+        self.standing().to_fill()
     }
 
     /// Puts some keys at one copy. Their locks are held.
     pub(super) fn fill(&self, to: usize, at: u32, effects: &[Effect]) -> Result<()> {
         let mut records = Vec::new();
         effects.iter().for_each(|effect| self.record(&mut records, to, effect));
-        let head = Head { name: self.lost(), at, ..Head::new(op::COPY) };
-        self.say(to, &head, &records).map_err(|unsaid| self.unfilled(to, unsaid))
+        let head = Head { name: self.standing().lost(), at, ..Head::new(op::COPY) };
+        self.say(to, &head, &records).map_err(|unsaid| self.unfilled(to, unsaid))?;
+        Ok(())
     }
 
     /// A copy has all keys.
     pub(super) fn filled(&self, manager: u32, to: usize) -> Result<()> {
         let shard = self.directory.shard_at(manager, to).unwrap_or_default();
-        let head = Head { name: self.lost(), shard: shard as u32, ..Head::new(op::FULL) };
+        let head = Head { name: self.standing().lost(), shard: shard as u32, ..Head::new(op::FULL) };
         self.say(to, &head, &[]).map_err(|unsaid| self.unfilled(to, unsaid))?;
-        lock(&self.filled).insert((manager, to));
+        self.change_standing().filled(manager, to);
         Ok(())
     }
 

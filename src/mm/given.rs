@@ -23,6 +23,7 @@ use crate::mm::heap::word::State;
 use crate::mm::layout;
 use crate::mm::memory::Memory;
 use crate::prim::AtomicU64;
+use crate::prim::Ordering;
 
 /// The name of a given block in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,11 +142,19 @@ impl Memory {
     /// Where a spot is in this process, and how many words of its segment there are from there on.
     #[inline(always)]
     fn place_of(&self, spot: u64) -> Option<(NonNull<AtomicU64>, usize)> {
-        let segment = self.segment((spot >> self.spot_bits) as usize).ok()?;
+        let index = (spot >> self.spot_bits) as usize;
+        let start = NonNull::new(self.starts.get(index)?.load(Ordering::Acquire)); // pairs with `map_segment`
+        let start = start.or_else(|| self.start_of(index))?;
         let offset = (spot & ((1 << self.spot_bits) - 1)) as usize;
-        let left = segment.words.checked_sub(offset).filter(|left| *left > 0)?;
+        let left = self.segment_words.checked_sub(offset).filter(|left| *left > 0)?;
         // SAFETY: less than the words of the segment.
-        Some((unsafe { segment.start.add(offset) }, left))
+        Some((unsafe { start.add(offset) }, left))
+    }
+
+    /// Where a segment starts that this process has not looked into yet.
+    #[cold]
+    fn start_of(&self, index: usize) -> Option<NonNull<AtomicU64>> {
+        Some(self.segment(index).ok()?.start)
     }
 }
 

@@ -34,6 +34,7 @@ use crate::mm::process_table::ProcessTable;
 use crate::mm::segment;
 use crate::mm::segment::Facts;
 use crate::mm::segment::Segment;
+use crate::prim::AtomicPtr;
 use crate::prim::AtomicU64;
 use crate::prim::Ordering;
 use crate::sys::process;
@@ -44,9 +45,11 @@ pub(crate) struct Memory {
     pub(super) facts: Arc<Facts>,
     me: ProcId,
     segments: Box<[OnceCell<Segment>]>,
-    cache: Cache,
-    /// See `given.rs`.
+    /// Where those that are mapped start; null for the others. See `given.rs` for these three.
+    pub(super) starts: Box<[AtomicPtr<AtomicU64>]>,
     pub(super) spot_bits: u32,
+    pub(super) segment_words: usize,
+    cache: Cache,
     pub(super) open_objects: Mutex<OpenObjects>,
     /// Looks at all words that threads of this process take just now.
     scans: Mutex<usize>,
@@ -99,12 +102,14 @@ impl Memory {
     }
 
     fn over(facts: Facts, me: ProcId, size: u64) -> Memory {
-        let segments = (0..size / facts.segment_size).map(|_| OnceCell::new()).collect();
+        let count = size / facts.segment_size;
         Memory {
+            starts: (0..count).map(|_| AtomicPtr::default()).collect(),
             spot_bits: given::spot_bits(facts.segment_size),
+            segment_words: (facts.segment_size / 8) as usize,
             facts: Arc::new(facts),
             me,
-            segments,
+            segments: (0..count).map(|_| OnceCell::new()).collect(),
             cache: Cache::new(),
             open_objects: Mutex::default(),
             scans: Mutex::new(0),
@@ -315,7 +320,9 @@ impl Memory {
     #[cold]
     fn map_segment(&self, index: usize) -> Result<&Segment, MemError> {
         let slot = self.segments.get(index).ok_or(MemError::BadHandle { why: "there is no such segment" })?;
-        slot.get_or_try_init(|| Segment::map(&self.facts, index))
+        let segment = slot.get_or_try_init(|| Segment::map(&self.facts, index))?;
+        self.starts[index].store(segment.start.as_ptr(), Ordering::Release); // pairs with `place_of`
+        Ok(segment)
     }
 
     /// Raises this process's flag while `scan` looks at words of slabs that need not be its own.

@@ -84,7 +84,6 @@ pub(super) struct Segment {
     pub(super) heap_at: u64,
     /// The whole of it, as words.
     pub(super) start: NonNull<AtomicU64>,
-    pub(super) words: usize,
     /// Holds the mapping that the heap points into.
     _map: MmapRaw,
 }
@@ -111,7 +110,7 @@ impl Segment {
         // SAFETY: `_map` keeps the bytes mapped as long as the heap; `heap_at` is a page inside it; only
         // heaps touch what is behind it; `open` and `Facts::create` commit the first page.
         let heap = unsafe { Heap::new(start.add(heap_at as usize), len - heap_at, ground) };
-        Ok(Segment { heap, heap_at, start: start.cast(), words: (len / 8) as usize, _map: map })
+        Ok(Segment { heap, heap_at, start: start.cast(), _map: map })
     }
 
     /// Commits what segment `index` needs before anybody maps it.

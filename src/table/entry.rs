@@ -151,12 +151,6 @@ impl Slot {
         slot::SPOT.get(self.0)
     }
 
-    /// What is compared first. That of an empty slot is 0, which is some key's too.
-    #[inline(always)]
-    pub(super) fn tag(self) -> u64 {
-        slot::TAG.get(self.0)
-    }
-
     /// Whether it means the life that this head is of.
     #[inline]
     fn means(self, head: Head) -> bool {

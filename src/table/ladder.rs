@@ -31,6 +31,30 @@ const fn parts(octave: u32) -> u32 {
     if parts < PARTS_MOST { parts } else { PARTS_MOST }
 }
 
+/// A step of growth: the first rung, or the rungs of an octave.
+#[derive(Clone, Copy)]
+struct Step {
+    /// The first element, in units of the first rung.
+    start: usize,
+    /// Its first rung.
+    rung: usize,
+    /// Log2 of the elements of each of its rungs, in units of the first rung.
+    wide: u32,
+}
+
+/// By step, so that finding an element takes no branch; those beyond the last octave have no rungs.
+const STEPS: [Step; 64] = {
+    let mut steps = [Step { start: 0, rung: 0, wide: 0 }; 64];
+    let mut octave = 0;
+    while octave < 63 {
+        let wide = octave as u32 - parts(octave as u32);
+        let rung = if octave < OCTAVES { FIRST[octave] } else { usize::MAX / 2 };
+        steps[octave + 1] = Step { start: 1 << octave, rung, wide };
+        octave += 1;
+    }
+    steps
+};
+
 /// What a ladder holds, and how many.
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
@@ -70,17 +94,13 @@ impl<'t, G: Ground> Ladder<'t, G> {
         Ladder { ground, rungs, shape }
     }
 
-    #[inline]
+    #[inline(always)]
     fn place(&self, index: usize) -> Place {
         let base = self.shape.base;
-        let above = index >> base;
-        if above == 0 {
-            return Place { rung: 0, at: index, len: 1 << base };
-        }
-        let octave = above.ilog2();
-        let shift = base + octave - parts(octave);
-        let within = index - (1 << (base + octave));
-        Place { rung: FIRST[octave as usize] + (within >> shift), at: within & ((1 << shift) - 1), len: 1 << shift }
+        // 0 for the first rung, else one more than the octave.
+        let step = STEPS[(index >> base << 1 | 1).ilog2() as usize % STEPS.len()];
+        let (within, shift) = (index.wrapping_sub(step.start << base), base + step.wide);
+        Place { rung: step.rung + (within >> shift), at: within & ((1 << shift) - 1), len: 1 << shift }
     }
 
     /// Most elements there can be.
@@ -89,7 +109,7 @@ impl<'t, G: Ground> Ladder<'t, G> {
     }
 
     /// The words of an element, if its rung is there.
-    #[inline]
+    #[inline(always)]
     pub(super) fn get(&self, index: usize) -> Option<&'t [AtomicU64]> {
         let place = self.place(index);
         // Acquire: pairs with `ensure`; the rung is cleared.

@@ -15,9 +15,9 @@ use super::TableError;
 use super::desk::Desk;
 use super::entry::{Entry, Slot};
 use super::ground::Ground;
-use super::layout::{DEPTH, EXTRAS_NEXT, FIRST_DEPTH, HELPED, LINE, LINES, LOAD, control};
+use super::layout::{DEPTH, EXTRAS_NEXT, FIRST_DEPTH, HELPED, LINE, LINES, LOAD, control, slot};
 use super::shard::Shard;
-use crate::prim::{AtomicU64, Ordering};
+use crate::prim::{AtomicU64, Ordering, with_high_bits};
 
 /// A line's first word.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -158,11 +158,11 @@ pub(super) struct Candidates<'s, 't, G> {
     first: bool,
 }
 
-/// Which slots have this tag. All are looked at, so that no branch has to be guessed.
+/// Which slots have this tag; that of an empty slot is 0, which is some key's too.
 #[inline(always)]
 fn with_tag(words: &[AtomicU64; LINE], tag: u64) -> u32 {
-    let has = |at: usize| Slot(words[at].load(Ordering::Acquire)).tag() == tag; // pairs with a slot's publication
-    (1..LINE).fold(0, |bits, at| bits | u32::from(has(at)) << at)
+    // Acquire, as it says there: pairs with a slot's publication. The first word is none.
+    with_high_bits::<{ slot::TAG.mask().trailing_zeros() }>(words, tag as u32)
 }
 
 impl<'t, G: Ground> Iterator for Candidates<'_, 't, G> {
@@ -174,7 +174,7 @@ impl<'t, G: Ground> Iterator for Candidates<'_, 't, G> {
             if self.left != 0 {
                 let at = self.left.trailing_zeros() as usize;
                 self.left &= self.left - 1;
-                return self.words.get(at);
+                return Some(&self.words[at % LINE]);
             }
             self.words = self.shard.next_line(self.words, self.first)?;
             (self.left, self.first) = (with_tag(self.words, self.tag), false);
@@ -192,7 +192,7 @@ impl<'t, G: Ground> Shard<'t, G> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn line(&self, number: usize) -> Option<Line<'t>> {
         let words = self.lines().get(number)?.first_chunk()?;
         Some(Line { number, words })
@@ -218,8 +218,16 @@ impl<'t, G: Ground> Shard<'t, G> {
         Candidates { shard: self, words: line.words, tag, left: with_tag(line.words, tag), first: true }
     }
 
+    /// The same of a line that is in our hands. It was claimed just now, and one slot after the other is sooner read then.
+    #[inline(always)]
+    pub(super) fn claimed_candidates(&self, line: Line<'t>, tag: u64) -> Candidates<'_, 't, G> {
+        let has = |at: usize| slot::TAG.get(line.words[at].load(Ordering::Relaxed)) == tag; // nobody else changes it
+        let left = (1..LINE).fold(0, |bits, at| bits | u32::from(has(at)) << at);
+        Candidates { shard: self, words: line.words, tag, left, first: true }
+    }
+
     /// The line that a hash belongs to now.
-    #[inline]
+    #[inline(always)]
     pub(super) fn route(&self, hash: u64) -> Line<'t> {
         let mut number = hash as usize & ((1 << self.depth()) - 1);
         loop {

@@ -105,8 +105,7 @@ impl<'t, G: Ground> Shard<'t, G> {
         let Some(entry) = Entry::at(self.ground, slot.spot()) else { return Look::Changed };
         let Some(head) = entry.head_for(slot) else { return Look::Changed };
         let form = entry.form();
-        let equal = entry.hash() == key.hash as u32 && entry.has_key(form, key.bytes);
-        match equal {
+        match entry.has_key(form, key.bytes) {
             true => Look::Yes(Found { entry, head, form }),
             // What was compared may be another life's.
             false if entry.is_still(head) => Look::No,
@@ -169,17 +168,21 @@ impl<'t, G: Ground> Shard<'t, G> {
     ) -> Result<Name, Box<TableError>> {
         // What was found is not handed on but where it must be: it then stays in registers.
         let got = self.seek(key, |newest| {
-            if !view.shows_plainly(&newest) || newest.form.is_large() || newest.form.has_cargo() {
+            let (form, mut words) = (newest.form, [0; HANDFUL]);
+            if form.is_large() || form.has_cargo() || form.value_words() > HANDFUL || !view.shows_plainly(&newest) {
                 return self.get_slowly(&newest, view, cargo, &mut take);
             }
-            let taken = self.take_copied(&newest, &mut take);
-            taken.then(|| Ok(newest.entry.name(newest.head)))
+            if !self.copy(&newest, form.key_words(), &mut words[..form.value_words()]) {
+                return None;
+            }
+            take(&bytemuck::cast_slice(&words)[..form.value()]);
+            Some(Ok(newest.entry.name(newest.head)))
         });
         got.unwrap_or(Ok(Name::NONE))
     }
 
-    /// The same for what is not a short value seen as it is. `None`: it changed meanwhile.
-    #[cold]
+    /// The same for what is not a handful of words seen as it is. `None`: it changed meanwhile.
+    #[inline(never)]
     fn get_slowly(
         &self,
         newest: &Found<'t>,
@@ -215,14 +218,6 @@ impl<'t, G: Ground> Shard<'t, G> {
     #[inline(always)]
     fn take_copied(&self, found: &Found<'t>, take: &mut impl FnMut(&[u8])) -> bool {
         let form = found.form;
-        if form.value_words() == 1 {
-            let mut word = [0];
-            let copied = self.copy(found, form.key_words(), &mut word);
-            if copied {
-                take(&bytemuck::cast_slice(&word)[..form.value()]);
-            }
-            return copied;
-        }
         with_words(form.value_words(), |words| {
             let copied = self.copy(found, form.key_words(), words);
             if copied {
@@ -253,6 +248,8 @@ impl<'t, G: Ground> Shard<'t, G> {
     }
 }
 
+/// Words that a value may have to be handed over without a further call.
+const HANDFUL: usize = 4;
 /// Words that need no more than the stack.
 const FEW: usize = 16;
 /// Longest buffer that a thread keeps.

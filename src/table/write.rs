@@ -127,19 +127,18 @@ impl<'t, G: Ground> Shard<'t, G> {
         let (new, name) = self.prepare(desk, key, form, how.view.at, fill)?;
         bound(name);
         let line = self.claim(desk, key.hash);
-        let slot = self.slot_of(line, key);
-        if !self.is_expected(slot, how) {
+        let newest = self.slot_of(line, key);
+        if !self.is_expected(newest.as_ref().map(|(_, found)| found), how) {
             self.release(desk, line);
             self.retire(desk, name, cargo);
             return Ok(Wrote::Refused);
         }
-        let Some(slot) = slot else {
+        let Some((slot, found)) = newest else {
             return self.put_new(desk, line, key, (new, name), cargo);
         };
-        match self.held(slot) {
-            Some(found) if self.is_all(found, how) => self.replace(desk, line, key, slot, found, (new, name), cargo),
-            Some(found) => self.put_among(desk, line, key, (slot, found), how, (new, name), cargo),
-            None => return Err(TableError::damaged("a slot refers to nothing")),
+        match self.is_all(found, how) {
+            true => self.replace(desk, line, key, slot, found, (new, name), cargo),
+            false => self.put_among(desk, line, key, (slot, found), how, (new, name), cargo),
         }
         Ok(Wrote::Over)
     }
@@ -270,13 +269,18 @@ impl<'t, G: Ground> Shard<'t, G> {
         }
     }
 
-    /// The slot of a key in a line that is in our hands.
+    /// The slot of a key in a line that is in our hands, and the entry that it refers to.
     #[inline(always)]
-    fn slot_of(&self, line: Line<'t>, key: &Key<'_>) -> Option<&'t AtomicU64> {
-        self.candidates(line, key.tag()).find(|word| {
+    fn slot_of(&self, line: Line<'t>, key: &Key<'_>) -> Option<(&'t AtomicU64, Found<'t>)> {
+        for word in self.claimed_candidates(line, key.tag()) {
             let slot = Slot(word.load(Ordering::Relaxed)); // nobody else changes a claimed line
-            slot != Slot::EMPTY && matches!(self.look(slot, key), Look::Yes(_))
-        })
+            if slot != Slot::EMPTY
+                && let Look::Yes(found) = self.look(slot, key)
+            {
+                return Some((word, found));
+            }
+        }
+        None
     }
 
     /// The entry of a slot in a line that is in our hands.
@@ -288,13 +292,13 @@ impl<'t, G: Ground> Shard<'t, G> {
     }
 
     #[inline(always)]
-    fn is_expected(&self, slot: Option<&AtomicU64>, how: &How) -> bool {
-        how.expect == Expect::Any || self.is_as_expected(slot, how)
+    fn is_expected(&self, newest: Option<&Found<'t>>, how: &How) -> bool {
+        how.expect == Expect::Any || self.is_as_expected(newest, how)
     }
 
     #[cold]
-    fn is_as_expected(&self, slot: Option<&AtomicU64>, how: &How) -> bool {
-        let seen = match slot.and_then(|slot| self.held(slot)).map(|found| self.visible(found, how.view)) {
+    fn is_as_expected(&self, newest: Option<&Found<'t>>, how: &How) -> bool {
+        let seen = match newest.map(|found| self.visible(*found, how.view)) {
             Some(Look::Yes(found)) => Some(found.entry.name(found.head)),
             _ => None,
         };
@@ -425,9 +429,8 @@ impl<'t, G: Ground> Shard<'t, G> {
 
     fn remove_at(&self, desk: &Desk<'t>, key: &Key<'_>, how: &How, cargo: &mut Cargo) -> Result<Wrote, TableError> {
         let line = self.claim(desk, key.hash);
-        let found = self.slot_of(line, key).and_then(|slot| Some((slot, self.held(slot)?)));
-        let seen = found.filter(|(slot, newest)| {
-            matches!(self.visible(*newest, how.view), Look::Yes(_)) && self.is_expected(Some(slot), how)
+        let seen = self.slot_of(line, key).filter(|(_, newest)| {
+            matches!(self.visible(*newest, how.view), Look::Yes(_)) && self.is_expected(Some(newest), how)
         });
         let Some((slot, newest)) = seen else {
             self.release(desk, line);
