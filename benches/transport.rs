@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use common::peers::{DragonHpc, Peers};
+use common::peers::Peers;
 use common::table::Race;
 use common::{machine, os};
 use dragon::probe::{Mode, Probe};
@@ -25,7 +25,6 @@ fn main() {
     }
     machine::print_head("transport");
     others();
-    dragon_hpc();
     round_trips();
     bandwidth();
     rates();
@@ -285,30 +284,6 @@ fn others() {
         for name in &names {
             outcome.at_most("lane", 1.0, name);
         }
-    }
-}
-
-/// DragonHPC's queue over its tcp agent. Starting it takes half a minute, so it is started once, for one figure of each length.
-fn dragon_hpc() {
-    let races = [
-        ("lane: one way, 8 B, against DragonHPC over tcp", 8),
-        ("lane: one way, 1 KiB, against DragonHPC over tcp", 1 << 10),
-        ("lane: one way, 64 KiB, against DragonHPC over tcp", 64 << 10),
-        ("lane: one way, 1 MiB, against DragonHPC over tcp", 1 << 20),
-    ];
-    let Some(theirs) = DragonHpc::find().filter(|_| races.iter().any(|(title, _)| Race::is_wanted(title))) else {
-        return;
-    };
-    let theirs = theirs.over_tcp();
-    for (title, size) in races {
-        let Some(round_trip) = theirs.get(&size) else { continue };
-        let work = Work { waiting: Mode::Adaptive, ..Work::round_trip(Mode::Poll, size) };
-        Race::new(title, "us")
-            .at_most_rounds(1)
-            .runner("DragonHPC, tcp", || round_trip / 2e3)
-            .runner("lane, as the product waits", || latency(work))
-            .run()
-            .at_most("lane, as the product waits", 1.0, "DragonHPC, tcp");
     }
 }
 

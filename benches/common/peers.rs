@@ -48,20 +48,6 @@ impl DragonHpc {
         let figures: BTreeMap<_, _> = printed.lines().filter_map(parse).collect();
         *figures.get(name).unwrap_or_else(|| panic!("DragonHPC said nothing about {name}: {printed}"))
     }
-
-    /// Nanoseconds of a round trip over tcp between two nodes, by length. Empty, with a word, where that cannot be.
-    pub fn over_tcp(&self) -> BTreeMap<usize, f64> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/dragon_tcp.sh");
-        let output = Command::new("bash").arg(script).arg(&self.launcher).output().expect("there is a shell");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let figure = |line: &str| parse(line).and_then(|(length, figure)| Some((length.parse().ok()?, figure)));
-        let figures: BTreeMap<usize, f64> = said.lines().filter_map(figure).collect();
-        if figures.is_empty() {
-            let why = String::from_utf8_lossy(&output.stderr).into_owned();
-            println!("  peers:   skipped: DragonHPC over tcp: {}", why.lines().last().unwrap_or("it said nothing"));
-        }
-        figures
-    }
 }
 
 fn parse(line: &str) -> Option<(&str, f64)> {
