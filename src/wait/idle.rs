@@ -24,6 +24,12 @@ pub(crate) fn meanwhile(what: Option<Arc<dyn Meanwhile>>) {
     *WHAT.get_or_init(RwLock::default).write().unwrap_or_else(PoisonError::into_inner) = what;
 }
 
+/// Whether there is, or was, something to be done meanwhile.
+#[inline]
+pub(super) fn is_used() -> bool {
+    WHAT.get().is_some()
+}
+
 #[inline]
 pub(super) fn look() -> bool {
     WHAT.get().is_some_and(|what| with(what, |what| what.look()))

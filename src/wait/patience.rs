@@ -18,10 +18,12 @@ use crate::time::{Deadline, now};
 
 /// Looks without so much as a pause: the answer of an awake peer arrives within these.
 const LOOKS: u32 = 200;
+/// The same where what is waited for may come from another node: the answer of an awake neighbour, and no more.
+const LOOKS_BESIDE: u32 = 25;
 /// Looks with a pause in between, before processors are offered to others.
 const PAUSED_LOOKS: u32 = 300;
 /// One look in so many of those is also for what other nodes send.
-const ASIDE: u32 = 32;
+const ASIDE: u32 = 16;
 /// Looks that take a microsecond or so each, before the same.
 const SLOW_LOOKS: u32 = 16;
 /// At first for about what a wake-up costs.
@@ -73,7 +75,12 @@ impl Patience {
     /// How often to look without a pause: also in a crowd, since it takes less than giving way would.
     #[inline]
     pub(super) fn looks(&self) -> u32 {
-        if cfg!(feature = "shuttle") { 1 } else { LOOKS }
+        match () {
+            _ if cfg!(feature = "shuttle") => 1,
+            // Nobody looks at the sockets meanwhile.
+            _ if idle::is_used() => LOOKS_BESIDE,
+            _ => LOOKS,
+        }
     }
 
     fn spin<T>(&self, ready: &mut dyn FnMut() -> Option<T>) -> Option<T> {
