@@ -116,9 +116,20 @@ impl Map {
         let opening = |place: usize| PartOpening::Open { part: directory.places[place].1 };
         let nodes: Vec<NodeNumber> = directory.places.iter().map(|(node, _)| *node).collect();
         let replicated = directory.shape.replicas > 0;
-        let (homes, _) = open_parts::<K, V, C>(core, &nodes, replicated, opening)?;
+        let (mut homes, mut lost) = (Vec::new(), 0);
+        for (place, opened) in open_parts::<K, V, C>(core, &nodes, replicated, opening)?.into_iter().enumerate() {
+            match (opened, core.mesh()?) {
+                // Others act for it.
+                (Err(error), Some(mesh)) if replicated && error.kind() == ErrorKind::NodeLost => {
+                    let (node, part) = directory.places[place];
+                    homes.push(Some(FarDict::unheld(mesh, node, part)));
+                    lost |= 1 << place;
+                }
+                (opened, _) => homes.push(opened?.0),
+            }
+        }
         let here = nodes.iter().position(|node| *node == core.place().node());
-        let map = Map::over(core, directory, here, homes)?;
+        let map = Map::over(core, directory, here, homes, lost)?;
         OPEN.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&map));
         Ok(map)
     }
@@ -135,12 +146,13 @@ impl Map {
         let near = here.filter(|_| shape.replicas == 0);
         let body = near.map(|_| home::make_body(core.clone(), &shape)).transpose()?;
         let opening = |_: usize| PartOpening::Make { shape };
-        let (homes, mut parts) = open_parts::<K, V, C>(core, nodes, shape.replicas > 0, opening)?;
+        let opened = open_parts::<K, V, C>(core, nodes, shape.replicas > 0, opening)?;
+        let (homes, mut parts): (Vec<_>, Vec<_>) = opened.into_iter().collect::<Result<Vec<_>>>()?.into_iter().unzip();
         if let (Some(here), Some(body)) = (here, &body) {
             parts[here] = body.object().id();
         }
         let places = nodes.iter().copied().zip(parts).collect();
-        let map = Map::over(core, Directory { shape, places }, here, homes)?;
+        let map = Map::over(core, Directory { shape, places }, here, homes, 0)?;
         map.settle(persist)?;
         OPEN.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&map));
         Ok(map)
@@ -151,12 +163,13 @@ impl Map {
         directory: Directory,
         here: Option<usize>,
         homes: Vec<Option<FarDict>>,
+        lost: u64,
     ) -> Result<Arc<Map>> {
         let body = match here {
             Some(here) => Body::open(core.clone(), directory.places[here].1)?,
             None => home::make_root(core.clone(), &directory.shape)?,
         };
-        Ok(Arc::new(Map { directory, body: Arc::new(body), here, homes, lost: AtomicU64::new(0) }))
+        Ok(Arc::new(Map { directory, body: Arc::new(body), here, homes, lost: AtomicU64::new(lost) }))
     }
 
     /// Writes the directory at every place, before anybody else has the dictionary.
@@ -265,8 +278,8 @@ impl Map {
     }
 }
 
-/// By place: the hold on its part, and what its node calls that.
-type Opened = (Vec<Option<FarDict>>, Vec<ObjectId>);
+/// By place: the hold on its part, and what its node calls that; or why there is none.
+type Opened = Vec<Result<(Option<FarDict>, ObjectId)>>;
 
 /// Opens or makes the parts that are on other nodes, all at the same time.
 fn open_parts<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(
@@ -277,7 +290,7 @@ fn open_parts<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(
 ) -> Result<Opened> {
     let entry = task::name_in_full(thunk::one(home::open_part::<K, V, C>))?;
     let none = ObjectId { index: 0, generation: 0 };
-    let opened: Vec<Result<(Option<FarDict>, ObjectId)>> = std::thread::scope(|scope| {
+    Ok(std::thread::scope(|scope| {
         let far = |(place, node): (usize, &NodeNumber)| {
             let (node, entry, opening) = (*node, entry.clone(), opening(place));
             // With replicas all writes go by way of the home, also near ones.
@@ -294,8 +307,7 @@ fn open_parts<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(
             }),
         };
         threads.into_iter().map(join).collect()
-    });
-    opened.into_iter().collect::<Result<Vec<_>>>().map(|opened| opened.into_iter().unzip())
+    }))
 }
 
 fn open_one(core: &Core, node: NodeNumber, entry: Vec<u8>, opening: &PartOpening) -> Result<FarDict> {
