@@ -5,10 +5,10 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use common::shared::{share, share_from};
 use common::{LONG, start, text};
 use dragon::sync::Barrier;
 use dragon::{DDict, ErrorKind, Message, Pool, Queue, Runtime};
@@ -38,25 +38,6 @@ fn a_rank_of_a_job() {
         other => panic!("there is no part {other}"),
     }
     dragon.finalize().unwrap();
-}
-
-/// Rank 0 makes something, and all ranks have it.
-fn share<T: Message + Clone>(dragon: &Runtime, make: impl FnOnce() -> T) -> T {
-    share_from(dragon, 0, make)
-}
-
-/// Some rank makes something, and all ranks have it.
-fn share_from<T: Message + Clone>(dragon: &Runtime, rank: usize, make: impl FnOnce() -> T) -> T {
-    static TIMES: AtomicUsize = AtomicUsize::new(0);
-    let name = format!("shared {}", TIMES.fetch_add(1, Ordering::Relaxed));
-    if dragon.rank() != rank {
-        return Queue::<T>::open_timeout(&name, LONG).unwrap().get().unwrap();
-    }
-    let (made, queue) = (make(), Queue::<T>::builder().name(&name).build().unwrap());
-    (1..dragon.size()).for_each(|_| queue.put(made.clone()).unwrap());
-    // Kept until all have taken it.
-    std::mem::forget(queue);
-    made
 }
 
 /// Ends a process as a crash does.

@@ -123,6 +123,7 @@ crash() {
     suite crash cargo test --release --features failpoints --test crash
     suite crash-sync cargo test --release --features failpoints --test crash_sync
     suite crash-ddict cargo test --release --features failpoints --test crash_ddict
+    suite crash-ddict-nodes cargo test --release --features failpoints --test crash_ddict_nodes
   fi
 }
 

@@ -228,6 +228,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     fn ask(&self, (map, mut spot): (&Map, Spot), mut head: Head, key: &[u8]) -> Result<Reply> {
         loop {
             let reply = send(map.home(spot.place)?, head, key, 0, |_| ());
+            mark!("far.call.answered");
             let writes = head.op == op::REMOVE;
             match reply {
                 Err(FarError::Mesh(MeshError::Lost { .. })) if map.lose(spot.place) && !writes => {

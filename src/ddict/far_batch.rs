@@ -120,6 +120,7 @@ impl<'d> Outbox<'d> {
         // Relaxed: this handle's own.
         let head = Head { writer, at: dict.at.load(Ordering::Relaxed), ..Head::new(op::BATCH) };
         self.calls.ask_with(place, &head, &records)?;
+        mark!("far.batch.sent");
         self.gathered[place] = records;
         self.gathered[place].clear();
         Ok(())
@@ -130,6 +131,7 @@ impl<'d> Outbox<'d> {
         for place in 0..self.gathered.len() {
             self.send(dict, place)?;
         }
+        mark!("far.batch.all_sent");
         self.calls.finish(|_, _| Ok(()))
     }
 }

@@ -85,13 +85,18 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         Sent { place: place as u32, part: map.directory.places[place].1, at, shards, argument }
     }
 
-    /// The places that this handle's calls go to.
-    fn places(&self, map: &Map) -> Vec<usize> {
-        let managers = match self.manager {
+    /// The managers that this handle's calls are about.
+    fn concerned(&self, map: &Map) -> std::ops::Range<u32> {
+        match self.manager {
             Some(manager) => manager..manager + 1,
             None => 0..map.directory.managers(),
-        };
-        let places: std::collections::BTreeSet<usize> = managers.map(|manager| map.acting(manager).place).collect();
+        }
+    }
+
+    /// The places that this handle's calls go to.
+    fn places(&self, map: &Map) -> Vec<usize> {
+        let places: std::collections::BTreeSet<usize> =
+            self.concerned(map).map(|manager| map.acting(manager).place).collect();
         places.into_iter().collect()
     }
 
@@ -104,12 +109,25 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         R: Message,
     {
         loop {
+            self.take_over(map)?;
             let places = self.places(map);
             match self.at_places(map, &places, function, argument) {
                 Err(error) if error.kind() == ErrorKind::NodeLost && self.places(map) != places => {}
                 done => return done,
             }
         }
+    }
+
+    /// Sees to it that whoever stands in for a lost place acts: a copy that is not full must not pass for the whole.
+    fn take_over(&self, map: &Map) -> Result<()> {
+        for manager in self.concerned(map) {
+            // What is asked for does not matter.
+            let spot = map.acting(manager);
+            if spot != map.directory.spot(manager) {
+                self.far_contains((map, spot), &self.body.table().key(&[]))?;
+            }
+        }
+        Ok(())
     }
 
     /// Runs a function at all places that are there, of their whole parts.

@@ -277,7 +277,10 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
             op::GET => self.get(asked, answer),
             op::AWAIT => self.wait_for_value(asked, answer),
             _ => match self.perform(asked) {
-                Ok((status, bytes)) => answer.send(status, &bytes),
+                Ok((status, bytes)) => {
+                    mark!("far.home.done");
+                    answer.send(status, &bytes);
+                }
                 Err(error) => refuse(answer, &error),
             },
         }
@@ -414,6 +417,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
         let writer = self.writer(asked);
         let through = writer.as_deref().unwrap_or(&dict);
         let key = self.body.table().key(asked.key());
+        mark!("far.home.putting");
         let wrote = if head.has(flag::CARGO) {
             // Its handles are to be held here, so they are opened and written anew.
             let value = super::encode::decode::<V, C>(value)?;
@@ -430,6 +434,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
         let writer = self.writer(asked);
         let key = self.body.table().key(asked.key());
         let through = writer.as_deref().unwrap_or(&dict);
+        mark!("far.home.removing");
         through
             .remove_bytes_at(asked.head.shard as usize, &key, asked.head.expected())
             .map(|wrote| (said(wrote), Vec::new()))
@@ -448,6 +453,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
             let key: Key<'_> = table.key(record.key);
             let fill = |space: &mut [u8]| space.copy_from_slice(record.value);
             let expect = crate::table::Expect::Any;
+            mark!("far.home.batch");
             through.put_bytes_at(record.shard, &key, record.value.len(), expect, record.kept, &[], fill).map(drop)
         })
     }

@@ -37,7 +37,10 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
         let (op, acts) = (asked.head.op, copies.acts_now(manager));
         match op {
             op::COPY | op::ADOPT | op::FULL => match self.follow(copies, &asked, manager) {
-                Ok(()) => answer.send(0, &[]),
+                Ok(()) => {
+                    mark!("far.copy.done");
+                    answer.send(0, &[]);
+                }
                 Err(error) => refuse(answer, &error),
             },
             op::GET | op::CONTAINS if acts => self.carry_out(&asked, answer),
@@ -63,7 +66,10 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
             },
         };
         match done {
-            Ok((status, bytes)) => answer.send(status, &bytes),
+            Ok((status, bytes)) => {
+                mark!("far.act.done");
+                answer.send(status, &bytes);
+            }
             Err(error) => {
                 self.note_alone(copies);
                 refuse(answer, &error);
@@ -74,12 +80,16 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
     /// Does what the acting copy says.
     fn follow(&self, copies: &Copies, asked: &Asked, manager: u32) -> Result<()> {
         let followed = copies.follow(asked.from, asked.head.name, || match asked.head.op {
-            op::COPY => self.apply(asked.head.at, asked.value()),
+            op::COPY => {
+                mark!("far.copy.heard");
+                self.apply(asked.head.at, asked.value())
+            }
             _ => Ok(()),
         });
         self.note_alone(copies);
         if followed.is_ok() && asked.head.op == op::FULL {
             copies.is_full_now(manager);
+            mark!("far.fill.full");
         }
         followed
     }
@@ -99,6 +109,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
                 return Err(Error::new(ErrorKind::InvalidArgument, "the part has no such copy"));
             }
             let key = table.key(record.key);
+            mark!("far.copy.record");
             if removes {
                 return dict.remove_bytes_at(record.shard, &key, Expect::Any).map(drop);
             }
@@ -129,6 +140,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
             return Ok(Wrote::Refused);
         }
         let value = puts.then(|| asked.value().to_vec());
+        mark!("far.act.decided");
         self.do_all(
             copies,
             head.at,
@@ -147,6 +159,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
             Ok(())
         })?;
         let _mine = copies.lock_keys(effects.iter().map(|effect| table.key(&effect.key).hash));
+        mark!("far.act.batch");
         self.do_all(copies, asked.head.at, &effects)
     }
 
@@ -157,7 +170,11 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
         for effect in effects {
             copies.record(&mut records, copies.place, effect);
         }
-        let done = copies.spread(at, effects).and_then(|()| self.apply(at, &records));
+        let here = || {
+            mark!("far.act.spread");
+            self.apply(at, &records)
+        };
+        let done = copies.spread(at, effects).and_then(|()| here());
         if done.is_err() {
             // What some copies have and this one has not is taken back, as far as they answer.
             let now: Result<Vec<Effect>> =
@@ -201,6 +218,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
         let view = self.handle(shard as u32, at).here();
         // What is not seen below was put by writes that know of this copy.
         copies.settle_writes();
+        mark!("far.fill.begun");
         for part in 0..PARTS {
             let mut keys = Vec::new();
             table.walk_keys(shard, part, view, |key| keys.push(key.to_vec()));
@@ -208,6 +226,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
                 let _mine = copies.lock_keys(chunk.iter().map(|key| table.key(key).hash));
                 let now = chunk.iter().map(|key| self.now(manager, copies, key, at)).collect::<Result<Vec<_>>>()?;
                 copies.fill(to, at, &now)?;
+                mark!("far.fill.some");
             }
         }
         copies.filled(manager, to)

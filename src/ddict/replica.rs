@@ -199,6 +199,7 @@ impl Copies {
         let verdict = self.change_standing().judge(place, &left, &votes, self.mesh.me());
         match verdict {
             Verdict::Lost => {
+                mark!("far.lost.agreed");
                 tracing::warn!(node, "a node of a dictionary with replicas is lost");
                 Ok(())
             }
@@ -235,6 +236,7 @@ impl Copies {
             Err(Unsaid::Lost) => self.agree(place),
             Err(Unsaid::Refused(error)) => Err(error),
             Ok(()) => {
+                mark!("far.lost.told");
                 self.change_standing().told(place, lost);
                 Ok(())
             }
@@ -267,6 +269,7 @@ impl Copies {
         let refused = |refusal| if refusal == Refusal::Deposed { deposed() } else { self.nobody() };
         if self.standing().lost() != lost {
             self.change_standing().adopt(place, lost).map_err(refused)?;
+            mark!("far.lost.heard");
         }
         let standing = self.standing();
         if standing.is_lost(place) {
@@ -304,7 +307,9 @@ impl Copies {
                         continue 'again;
                     }
                     Err(Unsaid::Refused(error)) => return Err(error),
-                    Ok(()) => {}
+                    Ok(()) => {
+                        mark!("far.spread.one");
+                    }
                 }
             }
             return Ok(());
@@ -342,6 +347,7 @@ impl Copies {
         let shard = self.directory.shard_at(manager, to).unwrap_or_default();
         let head = Head { name: self.standing().lost(), shard: shard as u32, ..Head::new(op::FULL) };
         self.say(to, &head, &[]).map_err(|unsaid| self.unfilled(to, unsaid))?;
+        mark!("far.fill.told");
         self.change_standing().filled(manager, to);
         Ok(())
     }

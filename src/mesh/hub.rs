@@ -116,6 +116,7 @@ impl Hub {
             self.forget(call);
             return Err(error);
         }
+        mark!("far.call.sent");
         link.wait(|| slot.take())
     }
 

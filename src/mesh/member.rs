@@ -84,6 +84,7 @@ impl Member {
         let process = self.memory.me().0;
         let head = PostHead { reply: reply.id().to_word(), call, node, service, process, head: own.len() as u64 };
         self.post(head, own, len, fill)?;
+        mark!("far.call.posted");
         let mut patience = Patience::new();
         loop {
             // A hub that dies is repaired, which wakes all; and whoever repairs it has closed its channel before.

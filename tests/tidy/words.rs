@@ -48,7 +48,7 @@ const EXCUSED: &[&str] = &[".unwrap()", ".expect(", "panic!", "unreachable!", ".
 const SELF_EXCUSED: &[&str] = &[".expect(\"", "unreachable!(\""];
 
 /// What every `mark!` name begins with.
-const MARK_AREAS: &[&str] = &["heap.", "ring.", "channel.", "object.", "process.", "pool.", "latch.", "table."];
+const MARK_AREAS: &[&str] = &["heap.", "ring.", "channel.", "object.", "process.", "pool.", "latch.", "table.", "far."];
 
 /// Words of the file that stand where they may not.
 pub fn check(source: &Source) -> Vec<Finding> {
