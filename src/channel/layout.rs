@@ -27,7 +27,7 @@ use crate::prim::{AtomicU32, AtomicU64};
 use crate::ring::{Geometry, Mapped, Ring};
 use crate::wait::WaitCell;
 
-const MAGIC: u64 = u64::from_le_bytes(*b"drgchan\x03");
+const MAGIC: u64 = u64::from_le_bytes(*b"drgchan\x04");
 const READERS: usize = 128;
 const WRITERS: usize = 256;
 const RING: usize = 384;
