@@ -251,6 +251,21 @@ pub(super) unsafe fn has_cargo(body: NonNull<u8>) -> bool {
     unsafe { body.cast::<Label>().read() }.kind & WITH_CARGO != 0
 }
 
+/// The bytes of a message that lies in its slot and holds no objects, which is most often all there is to it.
+///
+/// # Safety
+/// As for [`read_label`].
+#[inline(always)]
+pub(super) unsafe fn read_plain<'a>(body: NonNull<u8>, inline: usize) -> Option<&'a [u8]> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let label = body.cast::<Label>().read();
+        let len = label.len as usize;
+        let bytes = body.add(size_of::<Label>()).as_ptr();
+        (label.kind == IN_SLOT && len <= inline).then(|| std::slice::from_raw_parts(bytes, len))
+    }
+}
+
 /// Reads a slot whose bytes may be anything.
 ///
 /// # Safety

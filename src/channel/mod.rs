@@ -162,6 +162,7 @@ impl Channel {
         self.0.ring.limit() as usize
     }
 
+    #[inline]
     fn tally(&self) -> Option<Tally<'_>> {
         self.0.tally.map(|at| Tally::in_words(&self.object().words()[at..]))
     }

@@ -222,7 +222,7 @@ impl<S: Store> Outgoing<'_, S> {
         self.writing.position()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn send(self) -> u64 {
         let Outgoing { writing, call } = self;
         let position = writing.publish();
@@ -254,7 +254,7 @@ impl<S: Store> Incoming<'_, S> {
         self.reading.writer()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn free(self) {
         let Incoming { reading, call } = self;
         reading.free();

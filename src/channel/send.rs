@@ -88,6 +88,15 @@ impl Channel {
         }
     }
 
+    /// Sends `len` bytes that `fill` writes, if they fit into a slot and there is one at once. Returns the message's position.
+    #[inline(always)]
+    pub(crate) fn send_now(&self, len: usize, fill: impl FnOnce(&mut [u8])) -> Option<u64> {
+        if len > self.0.inline {
+            return None;
+        }
+        Some(post_here(self.pipe().claim_now()?, len, fill))
+    }
+
     #[cold]
     #[inline(never)]
     fn send_later(&self, len: usize, deadline: Deadline, fill: impl FnOnce(&mut [u8])) -> Result<u64, ChannelError> {

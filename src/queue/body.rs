@@ -200,6 +200,24 @@ impl Body {
         Ok(())
     }
 
+    /// Sends `len` bytes that `fill` writes, if that takes no more than a slot that is free. Whether it did.
+    #[inline(always)]
+    pub(super) fn send_now(&self, len: usize, fill: impl FnOnce(&mut [u8])) -> bool {
+        let Body::Bounded(channel) = self else { return false };
+        let Some(position) = channel.send_now(len, fill) else { return false };
+        channel.count_sent(position, len);
+        true
+    }
+
+    /// The next message into `take`, if there is one at once where that is soon told.
+    #[inline(always)]
+    pub(super) fn receive_now<R>(&self, take: impl FnOnce(&[u8]) -> R) -> Option<Result<R, Box<ChannelError>>> {
+        match self {
+            Body::Bounded(channel) => channel.receive_now(take),
+            _ => None,
+        }
+    }
+
     /// The longest message that needs no block, if it is on this node.
     pub(super) fn inline(&self) -> Option<usize> {
         either!(self, one => Some(one.inline_capacity()), _far => None)

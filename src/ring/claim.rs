@@ -27,8 +27,8 @@ pub(super) enum Look {
 }
 
 impl<S: Store> Ring<S> {
-    /// Claims the next slot for writing. `None`: the ring is full.
-    #[inline]
+    /// Claims the next slot for writing. `None`: the ring is full. In line with the caller: see [`Ring::take`].
+    #[inline(always)]
     pub(crate) fn claim(&self, me: ProcId) -> Option<Writing<'_, S>> {
         let mut position = self.tail();
         loop {
@@ -78,7 +78,7 @@ impl<S: Store> Ring<S> {
         read(position) || self.limit <= self.mask && read(position.wrapping_sub(self.limit))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn look_to_write(&self, position: u64) -> Look {
         // Acquire: pairs with the release in `look_ahead`; with it comes that the readers are done with the bytes.
         let known = Word::from(self.known.0.load(Ordering::Acquire)).position();
@@ -178,7 +178,7 @@ impl<S: Store> Writing<'_, S> {
     }
 
     /// Makes the message visible. Afterwards somebody who sleeps should be told.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn publish(self) -> u64 {
         let published = ManuallyDrop::new(self);
         mark!("ring.write.written");

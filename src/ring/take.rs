@@ -43,7 +43,10 @@ pub(crate) enum Outlook {
 
 impl<S: Store> Ring<S> {
     /// Claims the next message for reading. `None`: the ring is empty.
-    #[inline]
+    ///
+    /// In line with the caller, as all that a message passes through: what is handed over in memory in small pieces and
+    /// taken up in large ones waits until every store before it has left the core, and those wait for other cores' lines.
+    #[inline(always)]
     pub(crate) fn take(&self, me: ProcId) -> Option<Reading<'_, S>> {
         if self.has_returned()
             && let Some((position, void)) = self.claim_returned(me)
@@ -67,7 +70,7 @@ impl<S: Store> Ring<S> {
     }
 
     /// Of all that try, one gets the message at a position that is ready: for the first time, or `RETURNED`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn claim_to_read(&self, position: u64, me: ProcId, low: u16) -> bool {
         let ready = Word::new(self.before(position), low).raw();
         let mine = Word::new(position, me.0).raw();
@@ -106,7 +109,7 @@ impl<S: Store> Ring<S> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn look_to_read(&self, position: u64) -> Look {
         let slot = self.slot(position);
         // SeqCst: pairs with the store in `Writing::seal`, for the bytes; and as whatever a sleeper decides by
@@ -223,7 +226,7 @@ impl<S: Store> Reading<'_, S> {
     }
 
     /// Gives the slot to the writers. Afterwards one who sleeps should be told.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn free(self) {
         drop(self);
     }
@@ -238,7 +241,7 @@ impl<S: Store> Reading<'_, S> {
 }
 
 impl<S: Store> Drop for Reading<'_, S> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         mark!("ring.read.taken");
         self.done();
