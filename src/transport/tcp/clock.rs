@@ -155,7 +155,9 @@ impl Tcp {
             // If it cannot be said now, then when what is in the way has gone.
             let said = lane.say(What::Ack, &self.epoll);
             self.failed.extend(said.err().map(|broken| (at, broken)));
-            lane.owed() > 0
+            // A debt that was paid is forgotten: the next one is counted anew.
+            lane.owes_since = lane.owes_since.filter(|_| lane.owed() > 0);
+            lane.owes_since.is_some()
         });
         owing.append(&mut self.owing);
         self.owing = owing;
