@@ -2,6 +2,7 @@
 
 pub(in crate::transport) mod beds;
 mod cuts;
+mod debts;
 mod fake;
 mod members;
 mod proxy;
