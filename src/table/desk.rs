@@ -25,6 +25,9 @@ const TALLIES: usize = 8;
 const SPARE: usize = 12;
 const SPARE_SIZE: usize = 13;
 
+/// Looks at all desks until two in a row are the same.
+const LOOKS: usize = if cfg!(feature = "shuttle") { 2 } else { 1000 };
+
 /// What is being done to the page that a desk has named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
@@ -61,6 +64,36 @@ pub(super) struct Desk<'t> {
 }
 
 impl<'t> Desk<'t> {
+    /// The figures of a shard as they were at one instant, if the desks stand still for as long as two looks take.
+    ///
+    /// One desk after the other is no such instant: it may miss what the first have added meanwhile, and see what the
+    /// last have taken off.
+    pub(super) fn tally(words: &'t [AtomicU64]) -> Tally {
+        let look = || std::array::from_fn::<_, DESKS, _>(|number| Desk::number(words, number).part());
+        let mut before = look();
+        for _ in 0..LOOKS {
+            let now = look();
+            if now == before {
+                break;
+            }
+            before = now;
+        }
+        Desk::sum(before.iter().map(|(_, tally)| *tally))
+    }
+
+    /// The same, as good as one look gives it.
+    pub(super) fn rough_tally(words: &'t [AtomicU64]) -> Tally {
+        Desk::sum(Desk::all(words).map(|desk| desk.part().1))
+    }
+
+    /// One desk's part may be less than nothing: it wraps. So may a sum that was of no one instant.
+    fn sum(parts: impl Iterator<Item = Tally>) -> Tally {
+        let add = |sum: (u64, u64), part: Tally| (sum.0.wrapping_add(part.entries), sum.1.wrapping_add(part.bytes));
+        let (entries, bytes) = parts.fold((0, 0), add);
+        let or_none = |count: u64| (count as i64).max(0) as u64;
+        Tally { entries: or_none(entries), bytes: or_none(bytes) }
+    }
+
     /// All desks of a shard.
     pub(super) fn all(words: &'t [AtomicU64]) -> impl Iterator<Item = Desk<'t>> {
         let (desks, _) = words.as_chunks::<DESK_WORDS>();
@@ -203,8 +236,10 @@ impl<'t> Desk<'t> {
         desk::TICKET.get(self.words[WORD].load(Ordering::Relaxed))
     }
 
-    /// Says what is done to the page noted.
+    /// Says what is done to the page noted. What this call had noted as changed before is counted.
     pub(super) fn begin_page_work(&self, work: PageWork) {
+        // The count of the page turns the desk once more, and would make it look as if it were not.
+        self.note(PENDING, 0);
         self.note(WORD, desk::PAGE_WORK.set(self.noted(WORD), work as u64));
     }
 
@@ -248,13 +283,13 @@ impl<'t> Desk<'t> {
         Tally { entries, bytes }
     }
 
-    /// Its part of the shard's figures.
-    pub(super) fn tally(&self) -> Tally {
+    /// Its part of the shard's figures, and the word that it was read under: as long as that stands, so does the part.
+    fn part(&self) -> (u64, Tally) {
         loop {
-            let parity = desk::PARITY.get(self.noted(WORD));
-            let tally = self.tally_at(parity);
-            if desk::PARITY.get(self.noted(WORD)) == parity {
-                return tally;
+            let word = self.noted(WORD);
+            let tally = self.tally_at(desk::PARITY.get(word));
+            if self.noted(WORD) == word {
+                return (word, tally);
             }
         }
     }

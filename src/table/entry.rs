@@ -276,10 +276,11 @@ impl<'t> Entry<'t> {
         (head.state() == State::Live && slot.means(head)).then_some(head)
     }
 
-    /// Whether it still is the life that this head was of: what was read since is true.
+    /// Whether it still is the life that this head was of, and live: what was read since is true. In one that is leaving
+    /// the form is no more.
     #[inline]
     pub(super) fn is_still(&self, head: Head) -> bool {
-        self.head().generation() == head.generation()
+        self.head().pinned() == head.to(State::Live, 0).pinned()
     }
 
     /// Acquire, in all that reads: pairs with the next life's stores; who sees one of those sees its head.

@@ -33,7 +33,7 @@ pub(crate) fn figures(root: &[AtomicU64]) -> Option<Figures> {
     let desks = || shards.iter().map(|shard| Desk::all(&shard[DESKS_AT..]));
     let upper: &[AtomicU64; UPPER_WORDS] = root.get(UPPER..)?.first_chunk()?;
     Some(Figures {
-        shards: desks().map(|desks| desks.map(|desk| desk.tally()).fold(Tally::default(), sum)).collect(),
+        shards: shards.iter().map(|shard| Desk::tally(&shard[DESKS_AT..])).collect(),
         limit: facts.limit,
         calls: desks().flatten().map(|desk| desk.calls()).sum(),
         upper: std::array::from_fn(|at| upper[at].load(Ordering::Relaxed)), // figures

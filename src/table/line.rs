@@ -394,7 +394,7 @@ impl<'t, G: Ground> Shard<'t, G> {
     fn deepen(&self) {
         let depth = self.depth();
         let helped = self.word(HELPED).load(Ordering::Relaxed) >= 1 << depth.saturating_sub(1);
-        if depth < LINES.most && self.tally().entries > LOAD << depth && (helped || depth == FIRST_DEPTH) {
+        if depth < LINES.most && self.rough_tally().entries > LOAD << depth && (helped || depth == FIRST_DEPTH) {
             let (now, next) = (u64::from(depth), u64::from(depth) + 1);
             // AcqRel: pairs with `depth`. Failing means that somebody else did it.
             if self.word(DEPTH).compare_exchange(now, next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {

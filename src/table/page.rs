@@ -412,11 +412,17 @@ impl<'t, G: Ground> Shard<'t, G> {
 
     /// Whether so many more bytes may be used.
     pub(super) fn check_room(&self, asked: u64) -> Result<(), TableError> {
-        let (in_use, limit) = (self.tally().bytes, self.facts.limit);
+        let limit = self.facts.limit;
         if asked > limit {
             return Err(TableError::TooLarge { asked, limit });
         }
-        if in_use.saturating_add(asked) > limit { Err(TableError::Full { asked, in_use, limit }) } else { Ok(()) }
+        let fits = |in_use: u64| in_use.saturating_add(asked) <= limit;
+        if fits(self.rough_tally().bytes) {
+            return Ok(());
+        }
+        // Nobody is refused because others counted while one looked.
+        let in_use = self.tally().bytes;
+        if fits(in_use) { Ok(()) } else { Err(TableError::Full { asked, in_use, limit }) }
     }
 
     /// Frees a block that is leaving, in the hands of this desk. Can be done again from any step.
@@ -513,6 +519,14 @@ impl<'t, G: Ground> Shard<'t, G> {
             (PageWork::Drop, None) => -bytes,
             _ => 0,
         };
+        // A block that was noted and not yet taken: as soon as the page is out of our hands, somebody else may take it, and the
+        // name would be that of their entry.
+        let new = desk.new_entry();
+        let noted = if new.is_some() { Entry::at(self.ground, new.spot()) } else { None };
+        if noted.is_some_and(|entry| entry.head().state() == State::Free && new.means(entry.head())) {
+            desk.note_new(Name::NONE);
+            mark!("table.repair.new_forgotten");
+        }
         if let Some(given) = given {
             self.ground.give_for(given, dead);
             mark!("table.repair.page_given");
@@ -531,6 +545,16 @@ impl<'t, G: Ground> Shard<'t, G> {
     pub(super) fn heads(&self) -> Vec<Head> {
         let pages = (0..self.pages_high()).filter_map(|number| self.page(number));
         pages.flat_map(|page| page.heads().map(|(_, head)| head).collect::<Vec<_>>()).collect()
+    }
+
+    /// Notes a free block of a page as one that is about to be taken, and gets no further.
+    #[cfg(all(test, feature = "shuttle"))]
+    pub(super) fn note_block_of(&self, desk: &Desk<'t>, number: usize) {
+        let word = &self.pages().get(number).unwrap()[1];
+        assert!(self.claim_page(desk, number, word, word.load(Ordering::Relaxed)));
+        let page = self.page(number).unwrap();
+        let (_, head) = page.find().unwrap();
+        desk.note_new(Entry::at(self.ground, page.spot + head.back() as u64).unwrap().name(head));
     }
 
     /// Gives all pages back, with all that they name. Nobody has the table open any more.
