@@ -188,7 +188,7 @@ impl<G: Ground> Table<G> {
     }
 
     /// Calls `take` once with the value of a key, if it is there: the name of the entry that the value is from, or none.
-    #[inline]
+    #[cfg(test)]
     pub(crate) fn get(
         &self,
         shard: usize,
@@ -197,7 +197,21 @@ impl<G: Ground> Table<G> {
         cargo: &mut Cargo,
         take: impl FnMut(&[u8]),
     ) -> Result<Option<Name>, Box<TableError>> {
-        let name = self.shard(shard).get(key, view, cargo, take)?;
+        self.get_expecting(shard, key, 0, view, cargo, take)
+    }
+
+    /// The same. Who expects so many bytes of value, if they are many, waits less for them.
+    #[inline]
+    pub(crate) fn get_expecting(
+        &self,
+        shard: usize,
+        key: &Key<'_>,
+        bytes: usize,
+        view: View,
+        cargo: &mut Cargo,
+        take: impl FnMut(&[u8]),
+    ) -> Result<Option<Name>, Box<TableError>> {
+        let name = self.shard(shard).get(key, bytes, view, cargo, take)?;
         Ok(name.is_some().then_some(name))
     }
 

@@ -87,7 +87,7 @@ impl<'t, G: Ground> Shard<'t, G> {
         if !self.take(found, cargo, &mut take).map_err(|refused| *refused)? {
             // It was changed since, and perhaps is not there any more.
             let hash = self.facts.hash(bytes);
-            self.get(&Key { bytes, hash }, view, cargo, take).map_err(|refused| *refused)?;
+            self.get(&Key { bytes, hash }, 0, view, cargo, take).map_err(|refused| *refused)?;
         }
         shown
     }
