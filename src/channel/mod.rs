@@ -60,6 +60,8 @@ struct Inner {
     ring: Ring<Mapped>,
     shared: Shared,
     inline: usize,
+    /// Bytes that a message usually has: `figures.rs`.
+    usual: u64,
     label: u64,
     /// Where the tally begins in the object's words, if there is one.
     tally: Option<usize>,
@@ -113,6 +115,7 @@ impl Channel {
             ring,
             shared,
             inline: layout.inline(),
+            usual: layout.usual(),
             label: layout.label(),
             tally: layout.tally(),
             me,
