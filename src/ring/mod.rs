@@ -96,6 +96,7 @@ mod take;
 #[cfg(all(test, not(feature = "shuttle")))]
 mod tests;
 mod unstick;
+mod way;
 
 pub(crate) use batch::{Found, Halt};
 pub(crate) use claim::Writing;
@@ -107,6 +108,7 @@ pub(crate) use take::{Outlook, Reading};
 
 use crate::prim::{AtomicU64, Ordering};
 use layout::{Word, distance, position_before};
+use way::Way;
 
 /// The protocol above over some storage. Any number of them, in any number of processes, may work on the
 /// same words.
