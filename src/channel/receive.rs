@@ -141,6 +141,9 @@ impl Channel {
         incoming: Incoming<'_, Mapped>,
         take: impl FnOnce(u64, Opened<'_>) -> R,
     ) -> Result<R, ChannelError> {
+        let freeing = self.freeing();
+        // Moved behind it, so that it is dropped before it if `take` panics.
+        let incoming = incoming;
         let position = incoming.position();
         mark!("channel.receive.claimed");
         // SAFETY: the claimed slot is nobody else's until `incoming` is freed, below.
@@ -162,6 +165,7 @@ impl Channel {
             tally.take(self.0.me);
         }
         incoming.free();
+        drop(freeing);
         if with_cargo {
             cargo::unload(self, position);
         }
