@@ -31,7 +31,7 @@
 //!
 //! `tail` and `head` say where to begin looking. They are hints: no claim is granted by them, they are moved by plain
 //! stores, and whoever finds one lagging walks on from there. So a message takes one atomic step to write it, the claim,
-//! and one to read it; everything else is loads and stores.
+//! and one to read it; everything else is loads and stores. Whoever finds that another was faster pauses a moment ([`way`]).
 //!
 //! # Why it is right
 //!
