@@ -4,14 +4,14 @@
 use std::ptr::NonNull;
 
 use super::{
-    Ring, Store,
+    Ring, Store, Way,
     layout::{VOID, Word, distance},
 };
 use crate::id::ProcId;
 use crate::prim::Ordering;
 
 /// How far ahead of its reading a slot is fetched.
-const AHEAD: u64 = 4;
+const AHEAD: u64 = 8;
 
 /// Readers' words in a line.
 const WORDS: u64 = 8;
@@ -53,7 +53,7 @@ impl<S: Store> Ring<S> {
         {
             return Some(Reading { ring: self, position, void });
         }
-        let mut position = self.head();
+        let (mut position, mut way) = (self.head(), Way::new());
         loop {
             match self.look_to_read(position) {
                 Look::Ready(void) => {
@@ -64,7 +64,10 @@ impl<S: Store> Ring<S> {
                     }
                 }
                 Look::Empty => return None,
-                Look::Passed(next) => position = self.help_head(next),
+                Look::Passed(next) => {
+                    way.give();
+                    position = self.help_head(next);
+                }
             }
         }
     }
