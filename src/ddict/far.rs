@@ -225,18 +225,27 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
 
     /// Asks the copy that acts. One that reads goes on to the next when that is lost; one that writes cannot know
     /// whether it was done.
-    fn ask(&self, (map, mut spot): (&Map, Spot), mut head: Head, key: &[u8]) -> Result<Reply> {
+    fn ask(&self, to: (&Map, Spot), head: Head, key: &[u8]) -> Result<Reply> {
+        self.ask_with(to, head, key, &[])
+    }
+
+    fn ask_with(&self, (map, mut spot): (&Map, Spot), mut head: Head, key: &[u8], value: &[u8]) -> Result<Reply> {
         loop {
-            let reply = send(map.home(spot.place)?, head, key, 0, |_| ());
+            let fill = |space: &mut [u8]| space.copy_from_slice(value);
+            let reply = send(map.home(spot.place)?, head, key, value.len(), fill);
             mark!("far.call.answered");
             let writes = head.op == op::REMOVE;
-            match reply {
-                Err(FarError::Mesh(MeshError::Lost { .. })) if map.lose(spot.place) && !writes => {
-                    spot = map.acting(spot.manager);
+            if !writes && matches!(reply, Err(FarError::Mesh(MeshError::Lost { .. }))) {
+                // Whether this thread notes the loss or another has: what counts is whether there is somebody else to ask.
+                map.lose(spot.place);
+                let next = map.acting(spot.manager);
+                if next.place != spot.place {
+                    spot = next;
                     head.shard = spot.shard as u32;
+                    continue;
                 }
-                reply => return map.read(spot.place, reply),
             }
+            return map.read(spot.place, reply);
         }
     }
 
@@ -369,8 +378,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         deadline: Deadline,
     ) -> Result<()> {
         let head = Head { patience: patience_of(deadline), ..self.head(op::AWAIT_EQUAL, spot) };
-        let fill = |space: &mut [u8]| space.copy_from_slice(wanted);
-        map.read(spot.place, send(map.home(spot.place)?, head, key, wanted.len(), fill)).map(drop)
+        self.ask_with((map, spot), head, key, wanted).map(drop)
     }
 }
 

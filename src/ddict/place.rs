@@ -214,9 +214,11 @@ impl Map {
         Spot { manager, place, shard: self.directory.shard_at(manager, place).unwrap_or(own.shard) }
     }
 
-    /// A place does not answer. Whether another may act for it.
-    pub(super) fn lose(&self, place: usize) -> bool {
-        self.directory.shape.replicas > 0 && self.lost.fetch_or(1 << place, Ordering::Relaxed) >> place & 1 == 0
+    /// A place does not answer: with replicas another acts for it, if one is left.
+    pub(super) fn lose(&self, place: usize) {
+        if self.directory.shape.replicas > 0 {
+            self.lost.fetch_or(1 << place, Ordering::Relaxed); // as in `acting`
+        }
     }
 
     /// The shard of a key whose manager is here.
