@@ -43,8 +43,18 @@ pub(super) mod op {
     pub(in crate::ddict) const COPY: u16 = 13;
     /// Which places are lost, before another acts for them.
     pub(in crate::ddict) const ADOPT: u16 = 14;
-    /// The copy of a shard has all keys.
+    /// The copy of a shard has all keys. Who writes, where others wait for writers, follows.
     pub(in crate::ddict) const FULL: u16 = 15;
+    /// With replicas, how all places go on to a checkpoint: see `home_steps.rs`. Answers when nobody needs to be waited for.
+    pub(in crate::ddict) const WAIT: u16 = 16;
+    /// From now on it is the newest. What is retired by it is stored.
+    pub(in crate::ddict) const TURN: u16 = 17;
+    /// What is retired by it is taken out.
+    pub(in crate::ddict) const SWEEP: u16 = 18;
+    /// With replicas: answers when all writes are over that had begun, if others still agree with the place.
+    pub(in crate::ddict) const QUIET: u16 = 19;
+    /// With replicas: a step of a restore, which the head's `at` names. See `home_restore.rs`.
+    pub(in crate::ddict) const RESTORE: u16 = 20;
     /// A handle that wrote is gone.
     pub(in crate::ddict) const RISE: u16 = 11;
 }
