@@ -445,6 +445,14 @@ fn lost(dragon: Runtime) {
     }
     assert_eq!(dict.len().unwrap_err().kind(), ErrorKind::ManagerLost);
     assert!(dict.manager(2).unwrap().len().unwrap() > 50);
+    // Whoever opens it now has what is left.
+    let there = (0..300).find(|key| !is_lost(key)).unwrap();
+    let pool = Pool::new(1).unwrap();
+    let look =
+        |(dict, keys): (DDict<u64, u64>, [u64; 2])| keys.map(|key| dict.get(&key).err().map(|error| error.is_lost()));
+    let found = pool.submit(look, (dict.clone(), [there, missing])).unwrap().get().unwrap();
+    assert_eq!(found, [None, Some(true)]);
+    assert!(DDict::<u64, u64>::open("dict").unwrap().get(&there).is_ok());
     // The others may be at work still.
     let error = dragon.finalize().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NodeLost);

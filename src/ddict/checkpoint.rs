@@ -76,7 +76,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         }
     }
 
-    /// Goes to the newest checkpoint that anybody has written at, and returns its number.
+    /// Goes to the newest checkpoint that anybody has written at, and returns its number. Managers that are lost are not asked.
     ///
     /// # Errors
     /// [`Closed`](ErrorKind::Closed) if it was destroyed.

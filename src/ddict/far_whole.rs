@@ -293,10 +293,17 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         self.body.wake();
     }
 
-    /// The newest checkpoint of all.
+    /// The newest checkpoint of all, as far as they are there.
     pub(super) fn far_newest(&self, map: &Map) -> Result<u32> {
-        let newest = self.at_all(map, newest_at::<K, V, C>, &())?;
-        Ok(newest.into_iter().map(|(_, newest)| newest).max().unwrap_or(0))
+        let newest = match self.at_all(map, newest_at::<K, V, C>, &()) {
+            Err(error) if error.kind() == ErrorKind::ManagerLost => {
+                let one = |place| self.whole().at_places(map, &[place], newest_at::<K, V, C>, &());
+                let there: Vec<_> = map.there().into_iter().filter_map(|place| one(place).ok()).flatten().collect();
+                if there.is_empty() { Err(error) } else { Ok(there) }
+            }
+            all => all,
+        };
+        Ok(newest?.into_iter().map(|(_, newest)| newest).max().unwrap_or(0))
     }
 
     /// Copies every part into that of another dictionary of the same shape.

@@ -119,11 +119,11 @@ impl Map {
         let (mut homes, mut lost) = (Vec::new(), 0);
         for (place, opened) in open_parts::<K, V, C>(core, &nodes, replicated, opening)?.into_iter().enumerate() {
             match (opened, core.mesh()?) {
-                // Others act for it.
-                (Err(error), Some(mesh)) if replicated && error.kind() == ErrorKind::NodeLost => {
+                // Others act for it; or if there are none, whoever calls for its keys is told, and the rest can be used.
+                (Err(error), Some(mesh)) if error.kind() == ErrorKind::NodeLost => {
                     let (node, part) = directory.places[place];
                     homes.push(Some(FarDict::unheld(mesh, node, part)));
-                    lost |= 1 << place;
+                    lost |= if replicated { 1 << place } else { 0 };
                 }
                 (opened, _) => homes.push(opened?.0),
             }
