@@ -79,6 +79,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
             wire::encode::<Stored>(&argument, &mut stored)?;
             for at in [step::BEGIN, step::LOAD, step::END] {
                 whole.at_homes(map, &Head { at, ..Head::new(op::RESTORE) }, &stored)?;
+                mark!("far.restorer.step");
             }
             self.set_checkpoint_id(checkpoint);
             return Ok(());
