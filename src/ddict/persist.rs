@@ -94,7 +94,8 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// [`NoCheckpoint`](ErrorKind::NoCheckpoint) with the name of what is missing, cut off, changed or of other types, and
     /// nothing has changed; [`InvalidArgument`](ErrorKind::InvalidArgument) without a [`Persist`](super::Persist);
     /// [`OutOfMemory`](ErrorKind::OutOfMemory) if there is too little for it, and [`Io`](ErrorKind::Io): the dictionary has part of
-    /// it then; [`Closed`](ErrorKind::Closed) if it was destroyed.
+    /// it then; [`Closed`](ErrorKind::Closed) if it was destroyed. With [replicas](super::DDictBuilder::replicas) nobody can write to
+    /// one that has part of it, or whose restorer died over it, until it was restored again.
     pub fn restore(&self, checkpoint: u32) -> Result<()> {
         if let Some(tie) = &self.tie {
             return self.far_restore(&tie.map, checkpoint);
