@@ -1,6 +1,7 @@
 //! The table by itself, with one and with several attachments to the memory.
 
 mod basics;
+mod past;
 mod speed;
 
 use std::sync::Arc;
