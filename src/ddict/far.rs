@@ -397,7 +397,11 @@ pub(super) fn tell_all(map: &Map, op: u16, writer: u64, at: u32) {
     let head = Head { writer, at, ..Head::new(op) };
     for place in map.far_places() {
         if let Ok(home) = map.home(place) {
-            let _ = home.tell(bytemuck::bytes_of(&head));
+            // To the own node, which has a home if there are replicas, there is no call without waiting.
+            let _ = match map.here {
+                Some(here) if here == place => home.call(bytemuck::bytes_of(&head), 0, |_| ()).map(drop),
+                _ => home.tell(bytemuck::bytes_of(&head)).map_err(FarError::from),
+            };
         }
     }
 }
