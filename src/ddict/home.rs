@@ -16,7 +16,7 @@ use super::body::Body;
 use super::far::{HEAD, Head, SaidError, flag, op, status};
 use super::handle::label;
 use super::place::{Directory, Shape};
-use super::replica::Copies;
+use super::replica::{Copies, Writer};
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{NodeNumber, ObjectId, ProcId};
@@ -124,9 +124,6 @@ fn alone(body: &Body) -> Directory {
     Directory { shape, places: vec![(body.core.place().node(), body.object().id())] }
 }
 
-/// A handle that writes: node, process, and its number there.
-type Writer = (NodeNumber, ProcId, u64);
-
 /// What a home knows of the processes that call it.
 struct Guests<K, V, C> {
     /// The handles that write, where others wait for writers.
@@ -180,6 +177,11 @@ impl Asked {
 
     pub(super) fn value(&self) -> &[u8] {
         if self.head.has(flag::KEY_IN_HEAD) { &self.body } else { &self.body[self.head.key as usize..] }
+    }
+
+    /// The handle that calls, if homes keep an account of it.
+    pub(super) fn writer(&self) -> Option<Writer> {
+        (self.head.writer != 0).then_some((self.from, self.process, self.head.writer))
     }
 
     fn who(&self) -> (NodeNumber, ProcId) {
@@ -257,19 +259,26 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
     }
 
     /// The handle of the caller, if this home keeps an account of it.
-    fn writer(&self, asked: &Asked) -> Option<Arc<DDict<K, V, C>>> {
-        let (writer, at) = (asked.head.writer, asked.head.at);
-        if writer == 0 {
-            return None;
-        }
-        let mut guests = self.guests();
-        let new = || Arc::new(self.handle(0, at));
-        let handle = guests.writers.entry((asked.from, asked.process, writer)).or_insert_with(new).clone();
-        drop(guests);
+    pub(super) fn writer(&self, asked: &Asked) -> Option<Arc<DDict<K, V, C>>> {
+        let at = asked.head.at;
+        let handle = self.writer_of(asked.writer()?, at);
         if handle.checkpoint_id() != at {
             handle.set_checkpoint_id(at);
         }
         Some(handle)
+    }
+
+    /// The handle of a writer, which is at that checkpoint if it is new.
+    pub(super) fn writer_of(&self, writer: Writer, at: u32) -> Arc<DDict<K, V, C>> {
+        let new = || Arc::new(self.handle(0, at));
+        self.guests().writers.entry(writer).or_insert_with(new).clone()
+    }
+
+    /// All that write, where others wait for writers: the checkpoint that each is at, and the last that it wrote at.
+    pub(super) fn writers(&self) -> Vec<(Writer, u32, u32)> {
+        let guests = self.guests();
+        let all = guests.writers.iter();
+        all.filter_map(|(writer, handle)| handle.writes_at().map(|(at, last)| (*writer, at, last))).collect()
     }
 
     pub(super) fn carry_out(&self, asked: &Asked, answer: Answer) {
@@ -337,7 +346,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
     }
 
     /// Waits, as long as who asked is there.
-    fn in_slices<T>(
+    pub(super) fn in_slices<T>(
         &self,
         asked: &Asked,
         dict: &DDict<K, V, C>,

@@ -13,6 +13,8 @@ mod far_whole;
 mod handle;
 mod home;
 mod home_copies;
+mod home_restore;
+mod home_steps;
 mod near;
 #[cfg(feature = "object-store")]
 mod objects;

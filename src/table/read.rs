@@ -75,7 +75,12 @@ impl View {
 impl<'t, G: Ground> Shard<'t, G> {
     /// Calls `see` with the newest entry of a key, again if that says that it changed meanwhile.
     #[inline(always)]
-    fn seek<R>(&self, key: &Key<'_>, expected: usize, mut see: impl FnMut(Found<'t>) -> Option<R>) -> Option<R> {
+    pub(super) fn seek<R>(
+        &self,
+        key: &Key<'_>,
+        expected: usize,
+        mut see: impl FnMut(Found<'t>) -> Option<R>,
+    ) -> Option<R> {
         'again: loop {
             let line = self.route(key.hash);
             for slot in self.candidates(line, key.tag()) {

@@ -3,6 +3,7 @@
 mod basics;
 mod deaths;
 mod figures;
+mod past;
 mod speed;
 
 use std::sync::Arc;
