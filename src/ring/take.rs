@@ -11,7 +11,7 @@ use crate::id::ProcId;
 use crate::prim::Ordering;
 
 /// How far ahead of its reading a slot is fetched.
-const AHEAD: u64 = 8;
+const AHEAD: u64 = 4;
 
 /// Readers' words in a line.
 const WORDS: u64 = 8;
