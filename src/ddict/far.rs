@@ -55,7 +55,7 @@ pub(super) mod op {
     pub(in crate::ddict) const QUIET: u16 = 19;
     /// With replicas: a step of a restore, which the head's `at` names. See `home_restore.rs`.
     pub(in crate::ddict) const RESTORE: u16 = 20;
-    /// With replicas: what another place knows of a handle that wrote is over. See [`copying`](super::replica::copying).
+    /// With replicas: what another place knows of a handle that wrote is over.
     pub(in crate::ddict) const GONE: u16 = 21;
     /// A handle that wrote is gone.
     pub(in crate::ddict) const RISE: u16 = 11;
