@@ -55,6 +55,8 @@ pub(super) mod op {
     pub(in crate::ddict) const QUIET: u16 = 19;
     /// With replicas: a step of a restore, which the head's `at` names. See `home_restore.rs`.
     pub(in crate::ddict) const RESTORE: u16 = 20;
+    /// With replicas: what another place knows of a handle that wrote is over.
+    pub(in crate::ddict) const GONE: u16 = 21;
     /// A handle that wrote is gone.
     pub(in crate::ddict) const RISE: u16 = 11;
 }
@@ -397,11 +399,7 @@ pub(super) fn tell_all(map: &Map, op: u16, writer: u64, at: u32) {
     let head = Head { writer, at, ..Head::new(op) };
     for place in map.far_places() {
         if let Ok(home) = map.home(place) {
-            // To the own node, which has a home if there are replicas, there is no call without waiting.
-            let _ = match map.here {
-                Some(here) if here == place => home.call(bytemuck::bytes_of(&head), 0, |_| ()).map(drop),
-                _ => home.tell(bytemuck::bytes_of(&head)).map_err(FarError::from),
-            };
+            let _ = home.tell(bytemuck::bytes_of(&head));
         }
     }
 }

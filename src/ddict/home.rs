@@ -217,15 +217,18 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DictHome for Home<K, V, C> 
         let mut guests = self.guests();
         let is_gone = |of: &(NodeNumber, ProcId, u64)| of.0 == node && process.is_none_or(|process| of.1 == process);
         let gone: Vec<_> = guests.writers.keys().copied().filter(is_gone).collect();
-        let gone: Vec<_> = gone.iter().filter_map(|key| guests.writers.remove(key)).collect();
+        let handles: Vec<_> = gone.iter().filter_map(|key| guests.writers.remove(key)).collect();
         match process {
             Some(process) => *guests.left.entry((node, process)).or_default() += 1,
             None => guests.lost.push(node),
         }
         drop(guests);
         // Others may wait for what it wrote at.
-        drop(gone);
+        drop(handles);
         self.body.wake();
+        if !gone.is_empty() && self.copies().is_some() {
+            threads.run(move || self.pass_on_gone(&gone));
+        }
     }
 }
 
@@ -272,6 +275,12 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
     pub(super) fn writer_of(&self, writer: Writer, at: u32) -> Arc<DDict<K, V, C>> {
         let new = || Arc::new(self.handle(0, at));
         self.guests().writers.entry(writer).or_insert_with(new).clone()
+    }
+
+    /// A handle is gone, or was told of by another place when it was.
+    pub(super) fn forget_writer(&self, writer: Writer) {
+        let gone = self.guests().writers.remove(&writer);
+        drop(gone);
     }
 
     /// All that write, where others wait for writers: the checkpoint that each is at, and the last that it wrote at.
@@ -406,13 +415,18 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
             }
             op::SIT => {
                 let known = (asked.from, asked.process, asked.head.writer);
-                let handle = self.guests().writers.get(&known).cloned();
+                let handle = match self.copies() {
+                    None => self.guests().writers.get(&known).cloned(),
+                    // Another place may tell of this handle later, and not know yet where it went.
+                    Some(_) => Some(self.writer_of(known, asked.head.at)),
+                };
                 handle.iter().for_each(|handle| handle.set_checkpoint_id(asked.head.at));
                 Ok(nothing)
             }
             op::RISE => {
-                let gone = self.guests().writers.remove(&(asked.from, asked.process, asked.head.writer));
-                drop(gone);
+                let known = (asked.from, asked.process, asked.head.writer);
+                self.forget_writer(known);
+                self.pass_on_gone(&[known]);
                 Ok(nothing)
             }
             other => Err(Error::new(ErrorKind::Io, format!("operation {other} of dictionaries is not known"))),

@@ -48,6 +48,10 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
             // Those of a handle come in their order.
             op::SIT => self.carry_out(&asked, answer),
             op::RUN | op::NAME | op::SETTLE | op::RISE => threads.run(move || self.carry_out(&asked, answer)),
+            op::GONE => threads.run(move || {
+                copied_by(&asked.head).into_iter().for_each(|writer| self.forget_writer(writer));
+                answer.send(0, &[]);
+            }),
             op::WAIT | op::TURN | op::SWEEP | op::QUIET | op::RESTORE => threads.run(move || {
                 let Some(copies) = self.copies() else { return };
                 let done = match asked.head.op {
@@ -284,6 +288,13 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
         Ok(past.pop().map_or_else(nothing, |effect| Effect { at, ..effect }))
     }
 
+    /// Other places are told that handles are gone, if there are copies.
+    pub(super) fn pass_on_gone(&self, writers: &[Writer]) {
+        if let Some(copies) = self.copies() {
+            copies.pass_on_gone(writers);
+        }
+    }
+
     /// A node is lost: others agree, and copies that are missing are filled.
     pub(super) fn do_without(&self, node: NodeNumber) {
         let Some(copies) = self.copies() else { return };
@@ -325,6 +336,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
                 mark!("far.fill.some");
             }
         }
+        let _passing = copies.begin_to_pass();
         let mut writers = Vec::new();
         wire::encode(&self.writers(), &mut writers)?;
         copies.filled(manager, to, &writers)

@@ -101,6 +101,8 @@ pub(super) struct Copies {
     change: Mutex<()>,
     /// Held by who fills copies.
     filling: Mutex<()>,
+    /// Held by who tells another place which handles write, or that one is gone: of the same handle in this order.
+    passing: Mutex<()>,
     /// Held by who goes on to a checkpoint with all places.
     advance: Mutex<()>,
     /// Held by who stores checkpoints: by place of whose managers, up to which all are stored.
@@ -124,6 +126,7 @@ impl Copies {
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             change: Mutex::default(),
             filling: Mutex::default(),
+            passing: Mutex::default(),
             advance: Mutex::default(),
             stored: Mutex::default(),
             directory,
@@ -411,6 +414,25 @@ impl Copies {
     /// The right to store checkpoints; by place of whose managers, up to which all are stored.
     pub(super) fn begin_to_store(&self) -> MutexGuard<'_, HashMap<usize, u32>> {
         lock(&self.stored)
+    }
+
+    /// The right to tell other places of handles that write.
+    pub(super) fn begin_to_pass(&self) -> MutexGuard<'_, ()> {
+        lock(&self.passing)
+    }
+
+    /// Tells all other places that handles are gone: they may have heard of those from here after they heard that.
+    pub(super) fn pass_on_gone(&self, writers: &[Writer]) {
+        let _passing = self.begin_to_pass();
+        for (place, writer) in
+            (0..self.links.len()).flat_map(|place| writers.iter().map(move |writer| (place, *writer)))
+        {
+            if place != self.place {
+                let head = Head { op: op::GONE, ..copying(0, Some(writer)) };
+                // One that is lost need not hear it.
+                let _ = self.links[place].tell(bytemuck::bytes_of(&head));
+            }
+        }
     }
 
     /// Waits until nobody fills copies.
