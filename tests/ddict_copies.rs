@@ -237,9 +237,10 @@ fn restored_copies(dragon: Runtime) {
     steps.look(&dict, at, true);
     dict.checkpoint();
     (0..3).for_each(|of| assert_eq!(dict.get(&(10_000 + 100 * of)).unwrap(), [1]));
+    Steps { dead: vec![(1, 0)], ..steps }.all_are_at(0, "seen before it is restored again");
     if rank == 0 {
         dict.restore(9).unwrap();
-        steps.look(&dict, 9, true);
+        Steps { rank, size: 3, dead: Vec::new() }.look(&dict, 9, true);
         dict.put(&1, &vec![1]).unwrap();
     }
     until("it is restored", || dict.sync_to_newest().unwrap() == 9);
