@@ -75,6 +75,20 @@ fn load_many(_from: &[AtomicU64], _into: &mut [u64]) -> usize {
 /// Words of a cache line.
 const LINE: usize = 8;
 
+/// Has these words on their way to the cache, before one knows whether they will be read.
+#[cfg(all(target_arch = "x86_64", not(any(feature = "shuttle", miri))))]
+#[inline(always)]
+pub(crate) fn fetch_ahead(words: &[AtomicU64]) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    for line in words.chunks(LINE) {
+        // SAFETY: inside the slice, and nothing is read as far as the program can see.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+}
+
+#[cfg(not(all(target_arch = "x86_64", not(any(feature = "shuttle", miri)))))]
+pub(crate) fn fetch_ahead(_words: &[AtomicU64]) {}
+
 /// A bit for each word of a line but the first whose bits from `FROM` on are these: what loads with Acquire, one by one, find,
 /// with a third of the instructions. The first is left alone: whoever has just changed it would wait for that.
 #[cfg(all(target_arch = "x86_64", not(any(feature = "shuttle", miri))))]

@@ -104,7 +104,9 @@ fn grow() {
         dragon::failpoint::arm(&mark, 1);
         (0..3000).for_each(|n| dict.put(&n, &n).unwrap());
     };
-    for mark in ["table.block.taken", "table.page.named", "table.split.born", "table.slot.published"] {
+    let marks =
+        ["table.block.noted", "table.block.taken", "table.page.named", "table.split.born", "table.slot.published"];
+    for mark in marks {
         let dict: DDict<u64, u64> = DDict::builder().memory_per_node(4 << 20).build().unwrap();
         let lost = pool.submit(die_at, (dict.clone(), mark.to_string())).unwrap().get_timeout(LONG);
         assert!(lost.unwrap_err().is_lost(), "at {mark}");

@@ -21,10 +21,13 @@ use common::shared::share;
 use common::until::until;
 use common::{LONG, start_with, text};
 use dragon::sync::Barrier;
-use dragon::{DDict, Error, ErrorKind, Event, Events, Pool, Runtime};
+use dragon::{DDict, Error, ErrorKind, Event, Events, Persist, Pool, Runtime};
 use steps::{KEYS, Shared, Steps, key};
 
 const ROUNDS: usize = 25;
+const FEW_ROUNDS: usize = 8;
+/// Dictionaries that are made and opened.
+const DICTS: usize = 4;
 /// Often enough for marks that only a race leads to.
 const TRIES: usize = 12;
 /// Who writes beside the ranks, whose numbers are theirs.
@@ -46,9 +49,17 @@ const AGAIN: World = World { part: "again", nodes: &[0, 1, 2, 3], dead: &[1, 2] 
 const WORKER_PLAIN: World = World { part: "worker", nodes: &[0, 1, 2], dead: &[] };
 const WORKER_COPIES: World = World { part: "worker with copies", nodes: &[0, 1, 2], dead: &[] };
 
+/// Checkpoints advance and are stored.
+const STEPS: World = World { part: "steps with copies", nodes: &[0, 1, 2], dead: &[1] };
+const RESTORE: World = World { part: "restore copies", nodes: &[0, 1, 2], dead: &[1] };
+const WORKER_RESTORE: World = World { part: "restore copies by worker", nodes: &[0, 1, 2], dead: &[] };
+/// Dictionaries are made and opened.
+const OPEN: World = World { part: "open", nodes: &[0, 1, 2], dead: &[1] };
+const OPEN_COPIES: World = World { part: "open with copies", nodes: &[0, 1, 2], dead: &[1] };
+
 /// In which a mark is passed.
 fn worlds(mark: &str) -> Vec<&'static World> {
-    let of: [(&str, &[&'static World]); 9] = [
+    let of: [(&str, &[&'static World]); 14] = [
         ("far.call.sent", &[&PLAIN, &COPIES]),
         ("far.call.", &[&WORKER_PLAIN, &WORKER_COPIES]),
         ("far.batch.", &[&WORKER_PLAIN, &WORKER_COPIES]),
@@ -58,6 +69,11 @@ fn worlds(mark: &str) -> Vec<&'static World> {
         ("far.spread.", &[&COPIES]),
         ("far.lost.", &[&AGAIN]),
         ("far.fill.", &[&AGAIN]),
+        ("far.step.", &[&STEPS]),
+        ("far.store.", &[&STEPS]),
+        ("far.restore.", &[&RESTORE]),
+        ("far.restorer.", &[&WORKER_RESTORE]),
+        ("far.open.", &[&OPEN, &OPEN_COPIES]),
     ];
     let found = of.iter().find(|(begins, _)| mark.starts_with(begins));
     found.unwrap_or_else(|| panic!("in which world is {mark} passed?")).1.to_vec()
@@ -93,8 +109,15 @@ fn a_process_that_is_killed_at_any_marked_point_of_a_call_between_nodes_takes_no
     for mark in &all {
         for world in worlds(mark) {
             // Once somewhere in the midst, then as early as it can be.
-            let counts = std::iter::once(if world.part == "again" { 1 } else { 9 }).chain(std::iter::repeat(1));
-            if !counts.take(TRIES).any(|count| is_reached(world, mark, count)) {
+            let opens = world.part.starts_with("open");
+            let first = if world.part == "again" { 1 } else { 9 };
+            let mut counts = std::iter::once(first).chain(std::iter::repeat(1)).take(TRIES);
+            // A part is made, and then opened by two others; both is cut off.
+            let reached = match opens {
+                true => [1, 2, 5].iter().all(|count| is_reached(world, mark, *count)),
+                false => counts.any(|count| is_reached(world, mark, count)),
+            };
+            if !reached {
                 missed.push((mark, world.part));
             }
         }
@@ -156,26 +179,37 @@ impl Rank {
     }
 
     fn live(self) {
+        if self.part.starts_with("open") {
+            return self.open_many();
+        }
         let (rank, size) = (self.dragon.rank(), self.dragon.size());
-        let replicas = u32::from(self.has_copies());
-        let (dict, all) = share(&self.dragon, || {
-            let dict = DDict::builder().memory_per_node(16 << 20).managers_per_node(2).replicas(replicas).build();
-            (dict.unwrap(), Barrier::new(size).unwrap())
-        });
+        let (dict, all) = share(&self.dragon, || (self.make("dict").unwrap(), Barrier::new(size).unwrap()));
         let steps = Steps::open(&self.folder, rank);
         steps.round(&dict, &|key, error| panic!("key {key}: {error}"));
         all.wait().unwrap();
         let victim = if self.part == "again" { 2 } else { 1 };
-        if rank == victim && self.part.starts_with("worker") {
+        let (stores, restores) = (self.part.starts_with("steps"), self.part.starts_with("restore"));
+        if restores {
+            // Later.
+        } else if rank == victim && self.part.starts_with("worker") {
             self.lose_a_worker(&dict);
         } else if rank == victim {
             dragon::failpoint::arm(&variable("MARK"), variable("COUNT").parse().unwrap());
         }
-        for round in 0..ROUNDS {
+        // Storing takes its time.
+        let rounds = if stores || restores { FEW_ROUNDS } else { ROUNDS };
+        for round in 0..rounds {
             if self.part == "again" && rank == 1 && round == 3 {
                 std::process::abort();
             }
             steps.round(&dict, &|key, error| self.excuse(&dict, key, error));
+            if stores {
+                self.done(&format!("round {round}"));
+                dict.checkpoint();
+            }
+        }
+        if restores {
+            self.restore(&dict);
         }
         // Whoever was not killed lives.
         dragon::failpoint::arm("", 1);
@@ -183,10 +217,116 @@ impl Rank {
         self.look_at_all(&dict);
         steps.round(&dict, &|key, error| self.excuse(&dict, key, error));
         self.done("looked");
+        if stores {
+            let stored: Vec<u32> = (0..FEW_ROUNDS as u32 - 1).collect();
+            assert_eq!(dict.persisted().unwrap(), stored, "what a death has left is stored by the next");
+        }
         drop(dict);
         let ended = self.dragon.finalize();
         let lost = self.lost.into_inner();
         assert_eq!(ended.err().map(|error| error.kind()), (!lost.is_empty()).then_some(ErrorKind::NodeLost));
+    }
+
+    fn make(&self, name: &str) -> Result<Shared, Error> {
+        let replicas = u32::from(self.has_copies());
+        let builder = DDict::builder().memory_per_node(16 << 20).managers_per_node(2).replicas(replicas).name(name);
+        match self.part.starts_with("steps") || self.part.starts_with("restore") {
+            true => builder.working_set(2).persist(Persist::posix(self.folder.join("store"))).build(),
+            false => builder.build(),
+        }
+    }
+
+    /// Rank 0, or a worker of rank 1 that is killed over it and then rank 1 itself, goes back to what is stored.
+    fn restore(&self, dict: &Shared) {
+        let (rank, by_worker) = (self.dragon.rank(), self.part.ends_with("worker"));
+        self.done("filled");
+        if rank == 0 {
+            dict.persist().unwrap();
+            // What is put now is gone then.
+            dict.put(&99_999, &vec![1]).unwrap();
+        }
+        let (mark, count) = (variable("MARK"), variable("COUNT").parse().unwrap());
+        if rank == 1 && !by_worker {
+            dragon::failpoint::arm(&mark, count);
+        }
+        self.done("stored");
+        if rank == 0 && !by_worker {
+            dict.restore(0).unwrap();
+        }
+        if rank == 1 && by_worker {
+            let pool = Pool::new(1).unwrap();
+            let restore = |(mark, count, dict): (String, u64, Shared)| {
+                dragon::failpoint::arm(&mark, count);
+                dict.restore(0).unwrap();
+            };
+            let ended = pool.submit(restore, (mark, count, dict.clone())).unwrap().get_timeout(LONG);
+            if let Err(error) = ended {
+                assert!(error.kind() == ErrorKind::WorkerLost && error.to_string().contains("SIGKILL"), "{error}");
+                std::fs::write(self.folder.join("killed"), "").unwrap();
+                let refused = dict.put(&99_999, &vec![1]).unwrap_err();
+                assert!(refused.kind() == ErrorKind::Frozen && refused.to_string().contains("restore"), "{refused}");
+                dict.restore(0).unwrap();
+            }
+        }
+        self.done("restored");
+    }
+
+    /// Rank 0 makes dictionaries, the others open them; rank 1 is killed while it has its part made or opened.
+    fn open_many(self) {
+        let (rank, size) = (self.dragon.rank(), self.dragon.size());
+        // So each has talked to each, and hears when one is gone.
+        let (first, all) = share(&self.dragon, || (self.make("first").unwrap(), Barrier::new(size).unwrap()));
+        (0..50).for_each(|key| self.use_one(&first, 1000 * rank as u64 + key));
+        let in_use = || self.dragon.stats().memory.in_use;
+        let before = in_use();
+        all.wait().unwrap();
+        if rank == 1 {
+            dragon::failpoint::arm(&variable("MARK"), variable("COUNT").parse().unwrap());
+        }
+        for n in 0..DICTS {
+            let name = format!("dict {n}");
+            let made = (rank == 0).then(|| self.make_one(&name));
+            self.done(&format!("made {n}"));
+            let dict = made.unwrap_or_else(|| DDict::open(&name).unwrap());
+            (0..50).for_each(|key| self.use_one(&dict, 1000 * rank as u64 + key));
+            self.done(&format!("used {n}"));
+        }
+        dragon::failpoint::arm("", 1);
+        self.done("opened");
+        // Nothing is left of those that were cut off.
+        until("the memory is free again", || in_use() < before + (1 << 20));
+        self.done("free");
+        let (ended, lost) = (self.dragon.finalize(), self.lost.into_inner());
+        assert_eq!(ended.err().map(|error| error.kind()), (!lost.is_empty()).then_some(ErrorKind::NodeLost));
+    }
+
+    /// On all nodes, or on those that are left.
+    fn make_one(&self, name: &str) -> Shared {
+        let refused = match self.make(name) {
+            Ok(dict) => return dict,
+            Err(refused) => refused,
+        };
+        assert_eq!(refused.kind(), ErrorKind::NodeLost, "{refused}");
+        let nodes = self.dragon.nodes();
+        let replicas = u32::from(self.has_copies());
+        let left = DDict::builder().nodes(&[nodes[0], nodes[2]]).memory_per_node(16 << 20).replicas(replicas);
+        left.name(name).build().unwrap()
+    }
+
+    fn use_one(&self, dict: &Shared, key: u64) {
+        let put = dict.put(&key, &vec![key; 10]);
+        let found = dict.try_get(&key);
+        match (&put, &found) {
+            (Ok(()), Ok(found)) => assert_eq!(found.as_deref(), Some(&vec![key; 10][..])),
+            (Err(error), Ok(found)) => {
+                assert!(error.kind() == ErrorKind::NodeLost && self.has_copies(), "{error}");
+                assert!(found.as_ref().is_none_or(|found| *found == vec![key; 10]));
+            }
+            (_, Err(error)) => {
+                let plainly_lost = error.kind() == ErrorKind::ManagerLost && !self.has_copies();
+                assert!(plainly_lost && Rank::is_of(dict, key, 1), "{error}");
+            }
+        }
     }
 
     /// A worker that is armed does what ranks do.
@@ -212,7 +352,7 @@ impl Rank {
     fn excuse(&self, dict: &Shared, key: u64, error: &Error) {
         let may = match error.kind() {
             ErrorKind::ManagerLost if self.part == "plain" || self.part == "again" => Rank::is_of(dict, key, 1),
-            ErrorKind::NodeLost => self.part == "copies" || self.part == "again",
+            ErrorKind::NodeLost => self.has_copies() && !self.part.starts_with("worker"),
             _ => false,
         };
         assert!(may, "{}: key {key}: {error}", self.part);
@@ -249,7 +389,10 @@ impl Rank {
                         assert!(!plainly_lost, "key {key} is there without its node");
                     }
                     Err(error) => {
-                        assert!(self.part != "copies" && error.kind() == ErrorKind::ManagerLost, "{key}: {error}");
+                        assert!(
+                            !self.part.contains("copies") && error.kind() == ErrorKind::ManagerLost,
+                            "{key}: {error}"
+                        );
                         self.excuse(dict, key, &error);
                         gone += 1;
                     }

@@ -33,8 +33,9 @@ fn a_rank_of_a_job() {
     let Ok(part) = std::env::var("PART") else { return };
     let dragon = dragon::init().unwrap();
     match &part[..] {
-        "clients" => take_part(dragon, 0, false),
-        "nodes" => take_part(dragon, 1, true),
+        "clients" => take_part(dragon, 0, &[]),
+        "nodes" => take_part(dragon, 1, &[2]),
+        "two nodes" => take_part(dragon, 2, &[3, 1]),
         other => panic!("there is no part {other}"),
     }
 }
@@ -171,9 +172,9 @@ fn read_logs(folder: &Path) -> Vec<Call> {
     calls
 }
 
-/// What each rank does: it calls itself, has two workers that do, and kills those again and again. With `dies` the last rank
-/// is gone before half of the time is over.
-fn take_part(dragon: Runtime, replicas: u32, dies: bool) {
+/// What each rank does: it calls itself, has two workers that do, and kills those again and again. The ranks in `dead` die one
+/// after the other, the last of them before two thirds of the time are over.
+fn take_part(dragon: Runtime, replicas: u32, dead: &[usize]) {
     let (folder, rank, size) = (std::env::var("LOGS").unwrap(), dragon.rank(), dragon.size());
     let make = || DDict::builder().memory_per_node(8 << 20).managers_per_node(2).replicas(replicas).build().unwrap();
     let (dict, all, end) = share(&dragon, || (make(), Barrier::new(size).unwrap(), seconds()));
@@ -181,7 +182,8 @@ fn take_part(dragon: Runtime, replicas: u32, dies: bool) {
     pool.map(|x: u64| x, 0..20).unwrap();
     all.wait().unwrap();
     let (begin, long) = (now(), end * 1_000_000_000);
-    let (end, dead) = (begin + long, begin + long / 3);
+    let end = begin + long;
+    let dies = dead.iter().position(|dead| *dead == rank).map(|turn| begin + (turn as u64 + 1) * long / 3 - long / 20);
     let mine = {
         let (dict, folder) = (dict.clone(), folder.clone());
         std::thread::spawn(move || client((dict, folder, end)))
@@ -190,7 +192,7 @@ fn take_part(dragon: Runtime, replicas: u32, dies: bool) {
     let mut tasks: Vec<_> = (0..2).map(|_| go()).collect();
     let mut dice = Dice(begin | 1);
     while now() < end {
-        if dies && rank == size - 1 && now() > dead {
+        if dies.is_some_and(|at| now() > at) {
             std::process::abort();
         }
         let (begun, pause) = (Instant::now(), Duration::from_micros(dice.throw() % 200_000));
@@ -215,7 +217,7 @@ fn take_part(dragon: Runtime, replicas: u32, dies: bool) {
     }
     assert!(mine.join().unwrap() > 0);
     let finalized = dragon.finalize();
-    assert!(if dies { finalized.unwrap_err().kind() == ErrorKind::NodeLost } else { finalized.is_ok() });
+    assert!(if !dead.is_empty() { finalized.unwrap_err().kind() == ErrorKind::NodeLost } else { finalized.is_ok() });
 }
 
 fn seconds() -> u64 {
@@ -262,4 +264,9 @@ fn what_clients_on_all_nodes_were_told_is_one_history_whoever_is_killed() {
 #[test]
 fn with_a_replica_it_is_one_history_though_a_node_is_killed() {
     history_of("nodes", &[0, 1, 2], &[2]);
+}
+
+#[test]
+fn with_two_replicas_it_is_one_history_though_two_nodes_are_killed() {
+    history_of("two nodes", &[0, 1, 2, 3, 4], &[3, 1]);
 }

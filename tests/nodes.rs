@@ -33,6 +33,8 @@ struct Bed {
     ranks: Vec<Child>,
     said: Receiver<(usize, String)>,
     heard: Vec<(usize, String)>,
+    /// How many of the lines heard were looked at already for what this rank says.
+    asked: Vec<usize>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -73,21 +75,23 @@ impl Bed {
             child
         });
         let ranks = ranks.collect();
-        Some(Bed { nodes, real, ranks, said, heard: Vec::new(), _alone: alone })
+        Some(Bed { nodes, real, ranks, said, heard: Vec::new(), asked: vec![0; nodes], _alone: alone })
     }
 
-    /// Waits until a rank says these words.
+    /// Waits until a rank says these words, in a line behind the one that it was last heard to say.
     fn hear(&mut self, rank: usize, words: &str) {
         let begun = Instant::now();
-        while begun.elapsed() < LONG {
-            if let Ok((who, line)) = self.said.recv_timeout(Duration::from_millis(100)) {
-                self.heard.push((who, line.clone()));
-                if who == rank && line.contains(words) {
+        loop {
+            // It may have said so while another was listened to.
+            while let Some((who, line)) = self.heard.get(self.asked[rank]) {
+                self.asked[rank] += 1;
+                if *who == rank && line.contains(words) {
                     return;
                 }
             }
+            assert!(begun.elapsed() < LONG, "rank {rank} does not say `{words}`; heard so far: {:#?}", self.heard);
+            self.heard.extend(self.said.recv_timeout(Duration::from_millis(100)));
         }
-        panic!("rank {rank} does not say `{words}`; heard so far: {:#?}", self.heard);
     }
 
     fn command(&self, words: &[&str]) {

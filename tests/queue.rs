@@ -5,6 +5,9 @@
 mod until;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -132,6 +135,58 @@ fn case_40_join_waits_for_every_task() {
         assert!(!joiner.is_done());
         queue.task_done().unwrap();
         joiner.get_timeout(Duration::from_secs(20)).unwrap();
+    }
+}
+
+/// A thread that joins, and how often it had slept before.
+static JOINER: Mutex<Option<(PathBuf, u64)>> = Mutex::new(None);
+
+/// How often a thread has fallen asleep, by its folder in `/proc`.
+fn falls_asleep(thread: &Path) -> u64 {
+    let status = fs::read_to_string(thread.join("status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+/// Reads a message when the joiner sleeps for good, and cannot.
+struct Choking;
+
+impl Codec<u8> for Choking {
+    fn encode(value: &u8, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        out.push(*value);
+        Ok(())
+    }
+
+    fn decode(_: &[u8]) -> Result<u8, CodecError> {
+        // It sleeps a moment, looks once more, and sleeps again.
+        let asleep = || JOINER.lock().unwrap().as_ref().is_some_and(|(thread, had)| falls_asleep(thread) >= had + 2);
+        until("the joiner sleeps", asleep);
+        panic!("it sticks in the throat");
+    }
+}
+
+#[test]
+fn a_message_that_nobody_could_read_does_not_hold_up_a_join() {
+    let _dragon = dragon::init().unwrap();
+    let gets: [fn(&Queue<u8, Choking>); 2] = [|queue| drop(queue.get()), |queue| drop(queue.get_many(4))];
+    for (bounded, get) in [true, false].into_iter().flat_map(|bounded| gets.map(|get| (bounded, get))) {
+        let builder = Queue::<u8, Choking>::builder_with().joinable();
+        let queue = if bounded { builder.capacity(4) } else { builder }.build().unwrap();
+        queue.put(1).unwrap();
+        thread::scope(|scope| {
+            let joining = scope.spawn(|| {
+                let thread = fs::canonicalize("/proc/thread-self").unwrap();
+                let slept = falls_asleep(&thread);
+                *JOINER.lock().unwrap() = Some((thread, slept));
+                // Longer than is waited for it: at its end it would look by itself.
+                queue.join_timeout(Duration::from_secs(40))
+            });
+            assert!(scope.spawn(|| get(&queue)).join().is_err(), "it cannot be read");
+            until("the join ends", || joining.is_finished());
+            joining.join().unwrap().unwrap();
+        });
+        *JOINER.lock().unwrap() = None;
+        assert!(queue.is_empty() && queue.task_done().is_err());
     }
 }
 

@@ -9,8 +9,8 @@ cd "$(dirname "$0")/.."
 only=${1:-}
 host=$(rustc -vV | sed -n 's/^host: //p')
 passed=() failed=() skipped=()
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+log=$(mktemp) reasons=$(mktemp)
+trap 'rm -f "$log" "$reasons"' EXIT
 
 # suite NAME COMMAND...: runs one suite; a failure is counted, and the next suite still runs.
 suite() {
@@ -24,7 +24,14 @@ suite() {
   else
     failed+=("$name")
     printf '== FAILED: %s ==\n' "$name"
+    why "$name" >>"$reasons"
   fi
+}
+
+# What a suite said when it failed, to be said again at the end, where nobody has to look for it.
+why() {
+  printf '\n== why %s failed ==\n' "$1"
+  grep -E -A4 "^test .* FAILED|panicked at|^error" "$log" | grep -vE "^ +([0-9]+:|at )" | head -n 60 || tail -n 20 "$log"
 }
 
 # Not so when a suite of tests matched none: a filter that went stale must not pass for a success.
@@ -172,6 +179,7 @@ suite docs env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 suite benches-build cargo bench --no-run
 nothing_left
 
+cat "$reasons"
 printf '\n== %d suites passed, %d failed, %d skipped, in %d s ==\n' \
   ${#passed[@]} ${#failed[@]} ${#skipped[@]} "$SECONDS"
 printf '   passed:  %s\n' "${passed[@]:-none}"

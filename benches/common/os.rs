@@ -131,6 +131,24 @@ impl Drop for Partner {
     }
 }
 
+/// Nanoseconds of a clock that all processes of the machine share.
+pub fn clock() -> u64 {
+    // SAFETY: plain numbers; zero is a value of them.
+    let mut at: libc::timespec = unsafe { mem::zeroed() };
+    // SAFETY: the pointer is to a local value.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut at) };
+    at.tv_sec as u64 * 1_000_000_000 + at.tv_nsec as u64
+}
+
+/// Pages that this thread has touched for the first time, so far.
+pub fn page_faults() -> u64 {
+    // SAFETY: plain numbers; zero is a value of them.
+    let mut usage: libc::rusage = unsafe { mem::zeroed() };
+    // SAFETY: the pointer is to a local value.
+    unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) };
+    usage.ru_minflt as u64
+}
+
 /// Sleeps while the word has this value, at least until somebody wakes.
 pub fn futex_wait(word: &AtomicU32, value: u32) {
     let no_limit = ptr::null::<libc::timespec>();

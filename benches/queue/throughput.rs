@@ -2,9 +2,9 @@
 //! crossbeam's channel, and pairs of processes with iceoryx2, which has no queue that several take from.
 
 use std::hint::black_box;
+use std::iter;
 use std::sync::Barrier as ThreadBarrier;
 use std::thread;
-use std::time::Instant;
 
 use crossbeam::channel;
 
@@ -15,7 +15,8 @@ use super::{EXPECT, Others, Words};
 use dragon::sync::Barrier;
 use dragon::{Pool, Task};
 
-const MESSAGES: u64 = 1_000_000;
+/// So many that whoever begins late, or hears late that all is over, makes no difference.
+const MESSAGES: u64 = 4_000_000;
 const ROOM: usize = 1024;
 
 pub fn races(others: &Others) {
@@ -87,19 +88,22 @@ fn crowd(pools: &[Pool; 4]) {
 /// What a producer or a consumer is told.
 type Job<const N: usize> = (Words<N>, Barrier, Option<usize>, u64, How);
 
-fn produce<const N: usize>((queue, start, core, messages, how): Job<N>) {
+/// Puts its messages. When it began.
+fn produce<const N: usize>((queue, start, core, messages, how): Job<N>) -> u64 {
     let _pinned = core.map(os::pin);
     start.wait().expect("all come");
+    let began = os::clock();
     if let How::Many = how {
         let all = (0..messages as usize).map(|_| black_box([7; N]));
         assert_eq!(queue.put_many(all).expect("nobody closes it yet") as u64, messages);
-        return;
+    } else {
+        (0..messages).for_each(|_| queue.put(black_box([7; N])).expect("nobody closes it yet"));
     }
-    (0..messages).for_each(|_| queue.put(black_box([7; N])).expect("nobody closes it yet"));
+    began
 }
 
-/// Takes until the queue is closed and empty.
-fn consume<const N: usize>((queue, start, core, _, how): Job<N>) -> u64 {
+/// Takes until the queue is closed and empty. How many that were, and when it was over.
+fn consume<const N: usize>((queue, start, core, _, how): Job<N>) -> (u64, u64) {
     let _pinned = core.map(os::pin);
     start.wait().expect("all come");
     let mut taken = 0;
@@ -116,7 +120,16 @@ fn consume<const N: usize>((queue, start, core, _, how): Job<N>) -> u64 {
             }
         }
     }
-    taken
+    (taken, os::clock())
+}
+
+/// Messages a microsecond, from when the first began to put until the last had taken its last. The workers' own clock: more
+/// of them than cores keep the one who waits for them waiting, before and after.
+fn rate(began: Vec<u64>, taken: Vec<(u64, u64)>) -> f64 {
+    let count: u64 = taken.iter().map(|(count, _)| count).sum();
+    assert_eq!(count, MESSAGES);
+    let ended = taken.into_iter().map(|(_, ended)| ended).max().expect("somebody takes");
+    count as f64 * 1e3 / (ended - began.into_iter().min().expect("somebody puts")) as f64
 }
 
 fn ours<const N: usize>(pool: &Pool, how: How) -> f64 {
@@ -133,18 +146,14 @@ fn ours<const N: usize>(pool: &Pool, how: How) -> f64 {
     let (queue, start) = (queue.expect(EXPECT), Barrier::new(2 * pairs + 1).expect(EXPECT));
     let each = MESSAGES / pairs as u64;
     let job = |core: Option<usize>| (queue.clone(), start.clone(), core, each, how);
-    let producers: Vec<Task<()>> =
+    let producers: Vec<Task<u64>> =
         (0..pairs).map(|_| pool.submit(produce::<N>, job(cores[0])).expect("the pool is open")).collect();
-    let consumers: Vec<Task<u64>> =
+    let consumers: Vec<Task<(u64, u64)>> =
         (0..pairs).map(|_| pool.submit(consume::<N>, job(cores[1])).expect("the pool is open")).collect();
     start.wait().expect("all come");
-    let begin = Instant::now();
-    producers.into_iter().for_each(|task| task.get().expect("putting does not fail"));
+    let began = producers.into_iter().map(|task| task.get().expect("putting does not fail")).collect();
     queue.close();
-    let taken: u64 = consumers.into_iter().map(|task| task.get().expect("taking does not fail")).sum();
-    let figure = taken as f64 / begin.elapsed().as_secs_f64() / 1e6;
-    assert_eq!(taken, each * pairs as u64);
-    figure
+    rate(began, consumers.into_iter().map(|task| task.get().expect("taking does not fail")).collect())
 }
 
 fn crossbeam_threads<const N: usize>(pairs: usize) -> f64 {
@@ -152,29 +161,24 @@ fn crossbeam_threads<const N: usize>(pairs: usize) -> f64 {
     let start = ThreadBarrier::new(2 * pairs + 1);
     let each = MESSAGES / pairs as u64;
     let cores = if pairs == 1 { os::two_cores().map(Some) } else { [None; 2] };
-    thread::scope(|scope| {
-        for _ in 0..pairs {
-            let (sender, start) = (sender.clone(), &start);
-            scope.spawn(move || {
-                let _pinned = cores[0].map(os::pin);
-                start.wait();
-                (0..each).for_each(|_| sender.send(black_box([7; N])).expect("it is open"));
-            });
-        }
-        drop(sender);
-        let consumers: Vec<_> = (0..pairs)
-            .map(|_| {
-                let (receiver, start) = (receiver.clone(), &start);
-                scope.spawn(move || {
-                    let _pinned = cores[1].map(os::pin);
-                    start.wait();
-                    receiver.iter().map(black_box).count() as u64
-                })
-            })
-            .collect();
+    let produce = |sender: channel::Sender<[u64; N]>| {
+        let _pinned = cores[0].map(os::pin);
         start.wait();
-        let begin = Instant::now();
-        let taken: u64 = consumers.into_iter().map(|thread| thread.join().expect("taking does not fail")).sum();
-        taken as f64 / begin.elapsed().as_secs_f64() / 1e6
+        let began = os::clock();
+        (0..each).for_each(|_| sender.send(black_box([7; N])).expect("it is open"));
+        began
+    };
+    let consume = |receiver: channel::Receiver<[u64; N]>| {
+        let _pinned = cores[1].map(os::pin);
+        start.wait();
+        (receiver.iter().map(black_box).count() as u64, os::clock())
+    };
+    let (produce, consume) = (&produce, &consume);
+    thread::scope(|scope| {
+        let producers: Vec<_> = iter::repeat_n(sender, pairs).map(|end| scope.spawn(move || produce(end))).collect();
+        let consumers: Vec<_> = iter::repeat_n(receiver, pairs).map(|end| scope.spawn(move || consume(end))).collect();
+        start.wait();
+        let began = producers.into_iter().map(|thread| thread.join().expect("putting does not fail")).collect();
+        rate(began, consumers.into_iter().map(|thread| thread.join().expect("taking does not fail")).collect())
     })
 }

@@ -106,6 +106,7 @@ impl Channel {
         mut take: impl FnMut(Payload<'_>, &mut Option<Block>) -> bool,
     ) -> Received {
         let pipe = self.pipe();
+        let _freeing = self.freeing();
         let mut received = Received { taken: 0, error: None };
         loop {
             let (mut with_cargo, mut over) = (None, false);

@@ -13,6 +13,7 @@
 //! A piece lives because the chain holds it (`cargo.rs`), from before it is linked until it is retired.
 //! Receivers sleep at the chain's own cell; senders never sleep.
 
+use std::mem;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crossbeam::utils::CachePadded;
@@ -20,7 +21,7 @@ use crossbeam::utils::CachePadded;
 use super::cargo::{self, PIECE};
 use super::figures;
 use super::links::{FIRST, LINKS, Link, Pieces, Side, WINDOW};
-use super::tally::Tally;
+use super::tally::{Freeing, Tally};
 use super::{Channel, ChannelError, Letter, Payload, Received, patiently};
 use crate::counters::Sum;
 use crate::id::{ObjectId, ProcId};
@@ -195,7 +196,7 @@ impl Chain {
         most: usize,
         mut take: impl FnMut(Payload<'_>, &mut Option<Block>) -> bool,
     ) -> Received {
-        let (mut in_block, tally) = (0, self.tally());
+        let (mut in_block, tally, _freeing) = (0, self.tally(), self.freeing());
         let take = |payload: Payload<'_>, kept: &mut Option<Block>| {
             if let Payload::Block(block) = &payload {
                 in_block += block.len() as u64;
@@ -268,9 +269,11 @@ impl Chain {
 
     fn receive_now<R, F: FnOnce(Payload<'_>) -> R>(&self, take: &mut Option<F>) -> Result<R, ChannelError> {
         let tally = self.tally().map(|tally| (tally, self.0.me));
+        let freeing = self.freeing();
         let received = self.receive_from_first(|piece| piece.receive_for(take, tally));
         match &received {
-            Err(ChannelError::Empty) => {}
+            // No slot was freed, and nobody needs to be told.
+            Err(ChannelError::Empty) => mem::forget(freeing),
             // Others may have fallen asleep while somebody was about to send the last message.
             Err(ChannelError::Closed) => self.readers().notify_one(),
             _ => self.readers().notify_one_if(|| self.is_ready()),
@@ -306,6 +309,10 @@ impl Chain {
     /// Declares a message done that was taken out: see [`Channel::declare_done`].
     pub(crate) fn declare_done(&self) -> Option<bool> {
         self.tally().map(|tally| tally.declare(self.0.me, || self.all_done()))
+    }
+
+    fn freeing(&self) -> Option<Freeing<'_, impl Fn() -> bool>> {
+        self.tally().map(|tally| tally.freeing(|| self.all_done()))
     }
 
     /// Waits until every message was taken out and declared done: see [`Channel::wait_done`].

@@ -5,8 +5,9 @@
 //! words of a chain from 32 on             1..4 Sum of bytes   4 high water   5 messages of pieces that are gone
 //! ```
 //!
-//! Messages are counted by how far the rings have come. Bytes are added after a message was sent; whoever dies in
-//! between leaves one message's bytes uncounted.
+//! Messages are counted by how far the rings have come, and so are the bytes of a queue's, as if each had as many as its slots were
+//! asked for. What one has more or less is added after it was sent; whoever dies in between leaves that of one message
+//! uncounted. So messages of one length, as those of plain old data are, cost no word that all their producers change.
 
 use std::ptr::NonNull;
 
@@ -45,7 +46,10 @@ impl Channel {
     #[inline]
     pub(crate) fn count_sent(&self, position: u64, len: usize) {
         let words = self.0.shared.beside_tail();
-        Sum::in_words(words).add(self.0.me, len as u64);
+        let more = (len as u64).wrapping_sub(self.0.usual);
+        if more != 0 {
+            Sum::in_words(words).add(self.0.me, more);
+        }
         if position.is_multiple_of(SAMPLED) {
             sample(&words[HIGH_WATER], self.0.ring.len_at(position) as usize);
         }
@@ -54,7 +58,10 @@ impl Channel {
     /// Counts `sent` messages of `bytes` in all that were just sent, the last of them as the one at `position`.
     pub(super) fn count_many_sent(&self, position: u64, sent: usize, bytes: usize) {
         let words = self.0.shared.beside_tail();
-        Sum::in_words(words).add(self.0.me, bytes as u64);
+        let more = (bytes as u64).wrapping_sub(self.0.usual.wrapping_mul(sent as u64));
+        if more != 0 {
+            Sum::in_words(words).add(self.0.me, more);
+        }
         if is_sampled_among(position, sent) {
             sample(&words[HIGH_WATER], self.0.ring.len_at(position) as usize);
         }
@@ -111,10 +118,10 @@ fn of_channel(words: &[AtomicU64]) -> Option<Figures> {
     let layout = unsafe { Layout::read(base, size_of_val(words)) }?;
     // SAFETY: the shape fits the words, which stay mapped while they are borrowed; only atomics are read.
     let (ring, shared) = unsafe { layout.parts(base) };
-    Some(of_parts(&ring, &shared, layout.label()))
+    Some(of_parts(&ring, &shared, layout))
 }
 
-fn of_parts(ring: &Ring<Mapped>, shared: &Shared, label: u64) -> Figures {
+fn of_parts(ring: &Ring<Mapped>, shared: &Shared, layout: Layout) -> Figures {
     let (took, put) = ring.progress();
     let words = shared.beside_tail();
     let read = |at: usize| words[at].load(Ordering::Relaxed); // figures
@@ -123,17 +130,20 @@ fn of_parts(ring: &Ring<Mapped>, shared: &Shared, label: u64) -> Figures {
     let was_full = shared.writers().figures().0 > 0;
     let (len, limit) = (ring.len(), ring.limit());
     let high_water = if was_full { limit } else { read(HIGH_WATER).max(len) };
+    let puts = put.saturating_sub(read(VOIDED));
+    // Below zero at most while somebody who has added what a message is short of is overtaken by this look.
+    let bytes = puts.wrapping_mul(layout.usual()).wrapping_add(Sum::in_words(words).total()) as i64;
     let counters = Counters {
-        puts: put.saturating_sub(read(VOIDED)),
+        puts,
         gets: took.saturating_sub(read(VOIDED)),
-        bytes: Sum::in_words(words).total(),
+        bytes: bytes.max(0) as u64,
         waits,
         wakes,
         high_water,
         deaths: 0,
     };
     let closed = shared.closed().load(Ordering::Relaxed) != 0;
-    Figures { counters, label, len, capacity: Some(limit), closed, beside: 0 }
+    Figures { counters, label: layout.label(), len, capacity: Some(limit), closed, beside: 0 }
 }
 
 fn of_chain(view: &View, words: &[AtomicU64]) -> Option<Figures> {

@@ -7,6 +7,7 @@
 //!         24    closed   u32   0 or 1
 //!         28    tallied  u32   0 or 1: whether there is a tally
 //!         32    label    u64   what it is for; 0: plain bytes
+//!         40    usual    u64   bytes that a message usually has, 0 if it is for none: figures.rs
 //!         128   readers        WaitCell: who waits for messages
 //!         256   writers        WaitCell: who waits for room
 //!         384   ring           crate::ring::Geometry
@@ -27,7 +28,7 @@ use crate::prim::{AtomicU32, AtomicU64};
 use crate::ring::{Geometry, Mapped, Ring};
 use crate::wait::WaitCell;
 
-const MAGIC: u64 = u64::from_le_bytes(*b"drgchan\x04");
+const MAGIC: u64 = u64::from_le_bytes(*b"drgchan\x05");
 const READERS: usize = 128;
 const WRITERS: usize = 256;
 const RING: usize = 384;
@@ -44,6 +45,7 @@ struct Head {
     closed: AtomicU32,
     tallied: u32,
     label: u64,
+    usual: u64,
 }
 
 /// What a slot begins with.
@@ -65,6 +67,7 @@ pub(super) struct Layout {
     capacity: u64,
     tallied: bool,
     label: u64,
+    usual: u64,
 }
 
 impl Layout {
@@ -76,7 +79,7 @@ impl Layout {
         }
         let body = inline.max(Handle::SIZE).saturating_add(size_of::<Label>());
         let geometry = Geometry::new(capacity, body).ok_or(shape("that is more than a channel can have"))?;
-        Ok(Layout { geometry, capacity: capacity as u64, tallied: false, label: 0 })
+        Ok(Layout { geometry, capacity: capacity as u64, tallied: false, label: 0, usual: inline as u64 })
     }
 
     /// The same with a tally, or without.
@@ -84,9 +87,14 @@ impl Layout {
         Layout { tallied, ..self }
     }
 
-    /// The same for a purpose.
+    /// The same for a purpose. Without one nobody counts every message's bytes, so none are usual.
     pub(super) fn labelled(self, label: u64) -> Layout {
-        Layout { label, ..self }
+        Layout { label, usual: if label == 0 { 0 } else { self.usual }, ..self }
+    }
+
+    /// Bytes that a message usually has: as many as were asked for.
+    pub(super) fn usual(self) -> u64 {
+        self.usual
     }
 
     pub(super) fn label(self) -> u64 {
@@ -123,6 +131,7 @@ impl Layout {
                 closed: AtomicU32::new(0),
                 tallied: u32::from(self.tallied),
                 label: self.label,
+                usual: self.usual,
             });
             base.add(self.tally_at()).write_bytes(0, self.bytes() - self.tally_at());
             Ring::<Mapped>::initialise(&Mapped::new(base.add(RING), self.geometry), 0);
@@ -138,12 +147,12 @@ impl Layout {
             return None;
         }
         // SAFETY: long enough; these are never written again.
-        let (magic, capacity, body, tallied, label) = unsafe {
+        let (magic, capacity, body, tallied, label, usual) = unsafe {
             let head = base.cast::<Head>().as_ptr();
-            ((*head).magic, (*head).capacity, (*head).body, (*head).tallied, (*head).label)
+            ((*head).magic, (*head).capacity, (*head).body, (*head).tallied, (*head).label, (*head).usual)
         };
         let geometry = Geometry::new(usize::try_from(capacity).ok()?, usize::try_from(body).ok()?)?;
-        let layout = Layout { geometry, capacity, tallied: tallied == 1, label };
+        let layout = Layout { geometry, capacity, tallied: tallied == 1, label, usual };
         let sound = magic == MAGIC
             && geometry.body() as u64 == body
             && geometry.body() >= size_of::<Label>() + Handle::SIZE

@@ -49,7 +49,7 @@ use crate::time::Deadline;
 use crate::wait::{Patience, TimedOut, WaitCell, wait_until};
 use layout::{Layout, Shared};
 use pipe::Pipe;
-use tally::Tally;
+use tally::{Freeing, Tally};
 
 /// A channel as this process has it open. Clones are the same channel; the last to be dropped, in
 /// whichever process, frees it with all that is still in it.
@@ -60,6 +60,8 @@ struct Inner {
     ring: Ring<Mapped>,
     shared: Shared,
     inline: usize,
+    /// Bytes that a message usually has: `figures.rs`.
+    usual: u64,
     label: u64,
     /// Where the tally begins in the object's words, if there is one.
     tally: Option<usize>,
@@ -113,6 +115,7 @@ impl Channel {
             ring,
             shared,
             inline: layout.inline(),
+            usual: layout.usual(),
             label: layout.label(),
             tally: layout.tally(),
             me,
@@ -165,6 +168,12 @@ impl Channel {
     #[inline]
     fn tally(&self) -> Option<Tally<'_>> {
         self.0.tally.map(|at| Tally::in_words(&self.object().words()[at..]))
+    }
+
+    /// Before a slot is freed, to be dropped after it.
+    #[inline]
+    fn freeing(&self) -> Option<Freeing<'_, impl Fn() -> bool>> {
+        self.tally().map(|tally| tally.freeing(|| self.0.ring.all_done()))
     }
 
     /// Declares a message done that was taken out. False if there is none that could be; none if nobody counts.

@@ -34,7 +34,7 @@ const PAUSES_WHEN_FULL: u64 = 64;
 const LOOKS_FOR_ROOM: u64 = 16;
 
 /// Messages that are worth waiting for a moment longer.
-const ROOM: u64 = 64;
+const ROOM: u64 = 256;
 
 impl<'a, S: Store> Pipe<'a, S> {
     #[inline]

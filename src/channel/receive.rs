@@ -141,6 +141,31 @@ impl Channel {
         incoming: Incoming<'_, Mapped>,
         take: impl FnOnce(u64, Opened<'_>) -> R,
     ) -> Result<R, ChannelError> {
+        if self.0.tally.is_some() {
+            return self.open_counted(incoming, take);
+        }
+        self.open_claimed(incoming, take)
+    }
+
+    /// A message of a channel with a tally.
+    #[cold]
+    #[inline(never)]
+    fn open_counted<R>(
+        &self,
+        incoming: Incoming<'_, Mapped>,
+        take: impl FnOnce(u64, Opened<'_>) -> R,
+    ) -> Result<R, ChannelError> {
+        // Dropped after the slot was freed, also if `take` panics.
+        let _freeing = self.freeing();
+        self.open_claimed(incoming, take)
+    }
+
+    #[inline(always)]
+    fn open_claimed<R>(
+        &self,
+        incoming: Incoming<'_, Mapped>,
+        take: impl FnOnce(u64, Opened<'_>) -> R,
+    ) -> Result<R, ChannelError> {
         let position = incoming.position();
         mark!("channel.receive.claimed");
         // SAFETY: the claimed slot is nobody else's until `incoming` is freed, below.

@@ -21,6 +21,19 @@ use crate::wait::{CELL_WORDS, TimedOut, WaitCell, wait_until};
 #[derive(Clone, Copy)]
 pub(crate) struct Tally<'a>(&'a [AtomicU64]);
 
+/// Wakes who waits, if everything is done, when it is dropped. With a slot that is free the last message may have gone without
+/// being declared done: it could not be read, whoever read it panicked, or it was declared before.
+pub(super) struct Freeing<'a, F: Fn() -> bool> {
+    tally: Tally<'a>,
+    empty: F,
+}
+
+impl<F: Fn() -> bool> Drop for Freeing<'_, F> {
+    fn drop(&mut self) {
+        self.tally.tell(&self.empty);
+    }
+}
+
 /// Sums of one look at all processes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Sums {
@@ -78,11 +91,24 @@ impl<'a> Tally<'a> {
     pub(super) fn declare(self, me: ProcId, empty: impl Fn() -> bool) -> bool {
         let declared = self.done(me);
         mark!("channel.tally.declared");
-        // SeqCst in `sleepers`: either I see the sleeper, or it sees what I declared.
-        if declared && self.cell().sleepers() > 0 && self.is_over(&empty) {
-            self.cell().notify_all();
+        if declared {
+            self.tell(&empty);
         }
         declared
+    }
+
+    /// Wakes who waits, if everything is done.
+    fn tell(self, empty: &impl Fn() -> bool) {
+        // SeqCst in `sleepers`: either I see the sleeper, or it sees what I declared; a slot that I freed, at the latest at its
+        // second look (wait/README.md).
+        if self.cell().sleepers() > 0 && self.is_over(empty) {
+            self.cell().notify_all();
+        }
+    }
+
+    /// To be dropped after a slot was freed.
+    pub(super) fn freeing<F: Fn() -> bool>(self, empty: F) -> Freeing<'a, F> {
+        Freeing { tally: self, empty }
     }
 
     /// Waits until no slot holds a message and every message that was taken is declared done.

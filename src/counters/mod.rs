@@ -24,7 +24,7 @@ pub struct Counters {
     pub puts: u64,
     /// Messages taken out; permits taken; times a lock was taken (an `RwLock`: to read), a barrier was passed by all.
     pub gets: u64,
-    /// Bytes of the messages that were put, as they travel.
+    /// Bytes of the messages that were put, as they travel. One that was given up counts as one that fills its slot.
     pub bytes: u64,
     /// Times somebody had to go to sleep: for a message, for room, for a lock. Who is served before it sleeps does
     /// not count.

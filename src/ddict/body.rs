@@ -1,7 +1,7 @@
 //! A dictionary without its types: a table of the node's memory, and what the first words of it mean.
 //!
 //! ```text
-//! upper words   0  Gate     newest checkpoint:32 frozen:1 destroyed:1
+//! upper words   0  Gate     newest checkpoint:32 frozen:1 destroyed:1 being restored:1
 //!               1  Floor    the oldest checkpoint of which all values are kept
 //!               2  Window   how many checkpoints may be looked at
 //!               4  Useless  1: with replicas, others may have gone on without this part
@@ -32,6 +32,7 @@ const USELESS: usize = 4;
 
 const FROZEN: u64 = 1 << 32;
 const DESTROYED: u64 = 1 << 33;
+const RESTORING: u64 = 1 << 34;
 const WAITS_FOR_KEYS: u64 = 1;
 const WAITS_FOR_WRITERS: u64 = 2;
 const PERSISTS: u64 = 4;
@@ -51,7 +52,16 @@ impl Gate {
     }
 
     pub(super) fn is_frozen(self) -> bool {
-        self.0 & FROZEN != 0
+        self.0 & (FROZEN | RESTORING) != 0
+    }
+
+    /// With replicas: not all copies have what is being restored, or whoever did that died over it.
+    pub(super) fn is_restoring(self) -> bool {
+        self.0 & RESTORING != 0
+    }
+
+    pub(super) fn restoring(self, yes: bool) -> Gate {
+        Gate(if yes { self.0 | RESTORING } else { self.0 & !RESTORING })
     }
 
     pub(super) fn is_destroyed(self) -> bool {

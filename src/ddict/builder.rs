@@ -117,8 +117,12 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDictBuilder<K, V, C> {
     /// least 1 no write that has returned is lost with a node; another then acts for it, and a further node gets a copy. Each
     /// node's memory is shared between its managers and its copies of others. After the loss of a node some other has a copy
     /// more, and takes more memory. A call that was under way when the node was lost may fail with
-    /// [`NodeLost`](ErrorKind::NodeLost) and be done all the same. Not together with checkpoints, nor with values that hold
-    /// handles. Default: 0.
+    /// [`NodeLost`](ErrorKind::NodeLost) and be done all the same.
+    ///
+    /// All copies have all checkpoints of the working set; what is stored of them whoever acts stores, and it is the same
+    /// whether there are copies or not. The first write at a new checkpoint goes through all nodes. Values that hold handles of
+    /// queues, locks and the like are refused with [`InvalidArgument`](ErrorKind::InvalidArgument): what those are of is on one
+    /// node and is lost with it, so a copy of the value would be of no use. Default: 0.
     pub fn replicas(mut self, copies: u32) -> Self {
         self.replicas = copies;
         self
@@ -213,9 +217,6 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDictBuilder<K, V, C> {
         }
         if nodes > PLACES_MOST {
             return refused(format!("a dictionary with replicas has at most {PLACES_MOST} nodes: see `nodes`"));
-        }
-        if self.window > 1 || self.persist.is_some() {
-            return refused("a dictionary has replicas, or checkpoints: not both".into());
         }
         Ok(())
     }

@@ -76,7 +76,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         }
     }
 
-    /// Goes to the newest checkpoint that anybody has written at, and returns its number.
+    /// Goes to the newest checkpoint that anybody has written at, and returns its number. Managers that are lost are not asked.
     ///
     /// # Errors
     /// [`Closed`](ErrorKind::Closed) if it was destroyed.
@@ -101,7 +101,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         if gate.frozen(false) == Gate(u64::from(at)) { Ok(()) } else { self.is_there(at, gate) }
     }
 
-    fn is_there(&self, at: u32, gate: Gate) -> Result<()> {
+    pub(super) fn is_there(&self, at: u32, gate: Gate) -> Result<()> {
         if gate.is_destroyed() {
             return Err(self.body.destroyed());
         }
@@ -117,7 +117,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         Err(Error::new(ErrorKind::CheckpointRetired, text))
     }
 
-    fn oldest(&self, newest: u32) -> u32 {
+    pub(super) fn oldest(&self, newest: u32) -> u32 {
         newest.saturating_sub(self.body.rules.window - 1)
     }
 
@@ -136,11 +136,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         }
         loop {
             let gate = self.body.gate();
-            self.is_there(at, gate)?;
-            if gate.is_frozen() {
-                let text = format!("{} is frozen: `unfreeze` lets it be changed again", self.body.name());
-                return Err(Error::new(ErrorKind::Frozen, text));
-            }
+            self.may_write(at, gate)?;
             if at <= gate.newest() {
                 return Ok(gate);
             }
@@ -151,8 +147,24 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         }
     }
 
+    /// Whether one may write at a checkpoint, if that is not beyond the newest.
+    pub(super) fn may_write(&self, at: u32, gate: Gate) -> Result<()> {
+        self.is_there(at, gate)?;
+        if !gate.is_frozen() {
+            return Ok(());
+        }
+        let text = match gate.is_restoring() {
+            false => format!("{} is frozen: `unfreeze` lets it be changed again", self.body.name()),
+            true => format!(
+                "{} is being restored, or whoever did that died or failed: `restore` it again if nobody does",
+                self.body.name()
+            ),
+        };
+        Err(Error::new(ErrorKind::Frozen, text))
+    }
+
     /// Says that this handle writes at a checkpoint.
-    fn note_writing(&self, at: u32) -> Result<()> {
+    pub(super) fn note_writing(&self, at: u32) -> Result<()> {
         let table = self.body.table();
         let seat = match self.seat.get() {
             Some(seat) => seat,
@@ -181,17 +193,18 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
             if self.body.gate() != gate {
                 return Some(Ok(()));
             }
-            while retiring.contains(&complete) && !self.is_incomplete(complete) {
+            while retiring.contains(&complete) && !self.is_incomplete(complete, 0..self.body.table().shards()) {
                 complete += 1;
             }
             (complete >= retiring.end).then_some(Ok(()))
         })
     }
 
-    fn is_incomplete(&self, checkpoint: u32) -> bool {
+    /// Whether somebody is to put or to write something yet, in these shards, before a checkpoint may be retired.
+    pub(super) fn is_incomplete(&self, checkpoint: u32, mut shards: impl Iterator<Item = usize>) -> bool {
         let rules = self.body.rules;
         let table = self.body.table();
-        let lacks_keys = || (0..table.shards()).any(|manager| table.lacking(manager, 0, checkpoint).is_some());
+        let mut lacks_keys = || shards.any(|shard| table.lacking(shard, 0, checkpoint).is_some());
         let writes = |[current, written]: [&crate::prim::AtomicU64; 2]| {
             // SeqCst: pairs with `sit` and `note_writing`.
             let wrote = written.load(Ordering::SeqCst) == u64::from(checkpoint) + 1;
@@ -216,12 +229,26 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
             table.settle_calls();
             self.store_retired(floor..oldest);
             self.body.raise_floor(oldest);
-            let view = View { at: oldest, exact: rules.waits_for_keys };
-            let how = How { view, floor: oldest, kept: false, cargo: false, expect: Expect::Any, gate: 0 };
-            let mut cargo = Cargo::new();
-            (0..table.shards()).for_each(|manager| table.sweep(manager, &how, &mut cargo));
-            self.body.unload(&mut cargo);
+            self.sweep(oldest);
         }
+    }
+
+    /// Takes out of the table what nobody sees from a checkpoint on.
+    pub(super) fn sweep(&self, floor: u32) {
+        let table = self.body.table();
+        let view = View { at: floor, exact: self.body.rules.waits_for_keys };
+        let how = How { view, floor, kept: false, cargo: false, expect: Expect::Any, gate: 0 };
+        let mut cargo = Cargo::new();
+        (0..table.shards()).for_each(|shard| table.sweep(shard, &how, &mut cargo));
+        self.body.unload(&mut cargo);
+    }
+
+    /// Of a handle that writes where others wait for writers: the checkpoint that it is at, and the last that it wrote at.
+    pub(super) fn writes_at(&self) -> Option<(u32, u32)> {
+        let [current, written] = self.body.table().seat(self.seat.get()?.number)?;
+        // Relaxed: whoever asks has let nobody write meanwhile.
+        let [current, written] = [current, written].map(|word| word.load(Ordering::Relaxed));
+        Some((current as u32, written.checked_sub(1)? as u32))
     }
 
     /// Removes a key, if it is as expected.

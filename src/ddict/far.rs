@@ -43,8 +43,20 @@ pub(super) mod op {
     pub(in crate::ddict) const COPY: u16 = 13;
     /// Which places are lost, before another acts for them.
     pub(in crate::ddict) const ADOPT: u16 = 14;
-    /// The copy of a shard has all keys.
+    /// The copy of a shard has all keys. Who writes, where others wait for writers, follows.
     pub(in crate::ddict) const FULL: u16 = 15;
+    /// With replicas, how all places go on to a checkpoint: see `home_steps.rs`. Answers when nobody needs to be waited for.
+    pub(in crate::ddict) const WAIT: u16 = 16;
+    /// From now on it is the newest. What is retired by it is stored.
+    pub(in crate::ddict) const TURN: u16 = 17;
+    /// What is retired by it is taken out.
+    pub(in crate::ddict) const SWEEP: u16 = 18;
+    /// With replicas: answers when all writes are over that had begun, if others still agree with the place.
+    pub(in crate::ddict) const QUIET: u16 = 19;
+    /// With replicas: a step of a restore, which the head's `at` names. See `home_restore.rs`.
+    pub(in crate::ddict) const RESTORE: u16 = 20;
+    /// With replicas: what another place knows of a handle that wrote is over.
+    pub(in crate::ddict) const GONE: u16 = 21;
     /// A handle that wrote is gone.
     pub(in crate::ddict) const RISE: u16 = 11;
 }
@@ -237,18 +249,27 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
 
     /// Asks the copy that acts. One that reads goes on to the next when that is lost; one that writes cannot know
     /// whether it was done.
-    fn ask(&self, (map, mut spot): (&Map, Spot), mut head: Head, key: &[u8]) -> Result<Reply> {
+    fn ask(&self, to: (&Map, Spot), head: Head, key: &[u8]) -> Result<Reply> {
+        self.ask_with(to, head, key, &[])
+    }
+
+    fn ask_with(&self, (map, mut spot): (&Map, Spot), mut head: Head, key: &[u8], value: &[u8]) -> Result<Reply> {
         loop {
-            let reply = send(map.home(spot.place)?, head, key, 0, |_| ());
+            let fill = |space: &mut [u8]| space.copy_from_slice(value);
+            let reply = send(map.home(spot.place)?, head, key, value.len(), fill);
             mark!("far.call.answered");
             let writes = head.op == op::REMOVE;
-            match reply {
-                Err(FarError::Mesh(MeshError::Lost { .. })) if map.lose(spot.place) && !writes => {
-                    spot = map.acting(spot.manager);
+            if !writes && matches!(reply, Err(FarError::Mesh(MeshError::Lost { .. }))) {
+                // Whether this thread notes the loss or another has: what counts is whether there is somebody else to ask.
+                map.lose(spot.place);
+                let next = map.acting(spot.manager);
+                if next.place != spot.place {
+                    spot = next;
                     head.shard = spot.shard as u32;
+                    continue;
                 }
-                reply => return map.read(spot.place, reply),
             }
+            return map.read(spot.place, reply);
         }
     }
 
@@ -379,8 +400,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         deadline: Deadline,
     ) -> Result<()> {
         let head = Head { patience: patience_of(deadline), ..self.head(op::AWAIT_EQUAL, spot) };
-        let fill = |space: &mut [u8]| space.copy_from_slice(wanted);
-        map.read(spot.place, send(map.home(spot.place)?, head, key, wanted.len(), fill)).map(drop)
+        self.ask_with((map, spot), head, key, wanted).map(drop)
     }
 }
 

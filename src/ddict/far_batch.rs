@@ -1,7 +1,8 @@
 //! Several puts as few messages: gathered by the node they are for, and all nodes at work at the same time.
 //!
 //! ```text
-//! record   shard:4 key length:4 value length:7 kept:1 and removes:2 in one, little-endian; key; value
+//! record   shard:4 key length:4 value length:7 kept, removes, dated: a bit each of one; little-endian
+//!          checkpoint:4, if dated; else that of the whole batch; key; value
 //! ```
 
 use super::DDict;
@@ -23,16 +24,19 @@ pub(super) struct Record<'r> {
     pub(super) key: &'r [u8],
     pub(super) value: &'r [u8],
     pub(super) kept: bool,
+    /// The checkpoint; none: that of the batch.
+    pub(super) at: Option<u32>,
 }
 
 /// Bits of a record's last byte.
 const KEPT: u8 = 1;
 const REMOVES: u8 = 2;
+const DATED: u8 = 4;
 
 /// Adds a record to a batch.
 pub(super) fn add(space: &mut Vec<u8>, record: &Record<'_>, removes: bool) {
     let last = if record.kept { KEPT } else { 0 } | if removes { REMOVES } else { 0 };
-    begin(space, record.shard, record.key, record.value.len(), last);
+    begin(space, record.shard, record.key, record.value.len(), (last, record.at));
     space.extend_from_slice(record.value);
 }
 
@@ -43,9 +47,12 @@ pub(super) fn each(mut bytes: &[u8], mut see: impl FnMut(Record<'_>, bool) -> Re
         let (head, rest) = bytes.split_first_chunk::<RECORD>().ok_or_else(short)?;
         let number = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) as usize;
         let word = u64::from_le_bytes([head[8], head[9], head[10], head[11], head[12], head[13], head[14], 0]);
+        let dated = head[15] & DATED != 0;
+        let (at, rest) = rest.split_at_checked(if dated { 4 } else { 0 }).ok_or_else(short)?;
+        let at = at.first_chunk().map(|at| u32::from_le_bytes(*at));
         let (key, rest) = rest.split_at_checked(number(4)).ok_or_else(short)?;
         let (value, rest) = rest.split_at_checked(word as usize).ok_or_else(short)?;
-        see(Record { shard: number(0), key, value, kept: head[15] & KEPT != 0 }, head[15] & REMOVES != 0)?;
+        see(Record { shard: number(0), key, value, kept: head[15] & KEPT != 0, at }, head[15] & REMOVES != 0)?;
         bytes = rest;
     }
     Ok(())
@@ -85,7 +92,7 @@ impl<'d> Outbox<'d> {
             let space = &mut self.gathered[spot.place];
             let added = match <C as Codec<V>>::length(value) {
                 Some(len) => {
-                    begin(space, spot.shard, bytes, len, u8::from(kept));
+                    begin(space, spot.shard, bytes, len, (u8::from(kept), None));
                     let at = space.len();
                     space.resize(at + len, 0);
                     <C as Codec<V>>::write(value, &mut space[at..]);
@@ -93,7 +100,7 @@ impl<'d> Outbox<'d> {
                 }
                 None => with_value::<V, C, _>(value, |value, cargo| {
                     if cargo.is_empty() {
-                        begin(space, spot.shard, bytes, value.len(), u8::from(kept));
+                        begin(space, spot.shard, bytes, value.len(), (u8::from(kept), None));
                         space.extend_from_slice(value);
                     }
                     Ok(cargo.is_empty())
@@ -136,10 +143,11 @@ impl<'d> Outbox<'d> {
     }
 }
 
-fn begin(space: &mut Vec<u8>, shard: usize, key: &[u8], value: usize, last: u8) {
+fn begin(space: &mut Vec<u8>, shard: usize, key: &[u8], value: usize, (last, at): (u8, Option<u32>)) {
     space.extend_from_slice(&(shard as u32).to_le_bytes());
     space.extend_from_slice(&(key.len() as u32).to_le_bytes());
     space.extend_from_slice(&(value as u64).to_le_bytes()[..7]);
-    space.push(last);
+    space.push(last | if at.is_some() { DATED } else { 0 });
+    at.iter().for_each(|at| space.extend_from_slice(&at.to_le_bytes()));
     space.extend_from_slice(key);
 }

@@ -3,18 +3,24 @@
 //! Part `p` of `n` of the dictionary `name` is stored as a dictionary of the name `name@p.n` would be; one of one node as
 //! `name`. All `n` together are a *family*. A checkpoint is offered if all of a family have it, and it can be restored by a
 //! dictionary with any number of nodes and managers: each node reads all of it, and takes the keys that are its own.
+//!
+//! With replicas part `p` is what the managers of place `p` have, wherever they act; so it stays the same part when place `p` is
+//! lost, and nobody sees of what is stored whether there were copies.
 
 use super::DDict;
 use super::archive::Archive;
+use super::far::{Head, op};
 use super::far_whole::{Did, Sent, did};
 use super::home::Note;
-use super::place::Map;
+use super::home_restore::step;
+use super::place::{Directory, Map};
 use super::store::Persist;
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
+use crate::wire;
 
 /// What part `place` of `places` is stored as.
-fn part_name(base: &str, place: usize, places: usize) -> String {
+pub(super) fn part_name(base: &str, place: usize, places: usize) -> String {
     format!("{base}@{place}.{places}")
 }
 
@@ -22,6 +28,9 @@ fn part_name(base: &str, place: usize, places: usize) -> String {
 pub(super) fn notes(persist: &Persist, base: &str, places: usize) -> Result<Vec<Option<Vec<u8>>>> {
     (0..places).map(|place| Archive::note(persist.clone(), &part_name(base, place, places)).map(Some)).collect()
 }
+
+/// A stored checkpoint, and of how many places the dictionary is that it is for.
+pub(super) type Stored = (u32, usize);
 
 /// The parts of a stored dictionary, by their number.
 type Family = Vec<Archive>;
@@ -47,6 +56,10 @@ fn offered(family: &Family, label: u64) -> Result<Vec<u32>> {
 
 impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     pub(super) fn far_persist(&self, map: &Map) -> Result<u32> {
+        if map.directory.shape.replicas > 0 {
+            // Whoever acts without the others must not store what is theirs.
+            self.far_quiet(map)?;
+        }
         self.whole().everywhere(map, persist_at::<K, V, C>, &()).map(|_| self.checkpoint_id())
     }
 
@@ -60,14 +73,24 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     pub(super) fn far_restore(&self, map: &Map, checkpoint: u32) -> Result<()> {
         let (whole, argument) = (self.whole(), (checkpoint, map.directory.places.len()));
         // Every byte before anything is changed anywhere.
-        whole.everywhere(map, verify_at::<K, V, C>, &argument)?;
+        whole.everywhere_of(map, verify_at::<K, V, C>, |places| (argument, places.to_vec()))?;
+        if map.directory.shape.replicas > 0 {
+            let mut stored = Vec::new();
+            wire::encode::<Stored>(&argument, &mut stored)?;
+            for at in [step::BEGIN, step::LOAD, step::END] {
+                whole.at_homes(map, &Head { at, ..Head::new(op::RESTORE) }, &stored)?;
+                mark!("far.restorer.step");
+            }
+            self.set_checkpoint_id(checkpoint);
+            return Ok(());
+        }
         let loaded = whole.everywhere(map, restore_at::<K, V, C>, &argument).map(drop);
         self.set_checkpoint_id(checkpoint);
         loaded
     }
 
     /// The family that has a checkpoint.
-    fn family(&self, checkpoint: u32, places: usize) -> Result<Family> {
+    pub(super) fn family(&self, checkpoint: u32, places: usize) -> Result<Family> {
         let none = || {
             let text = format!("there is no whole stored checkpoint {checkpoint} of {}", self.body.name());
             Error::new(ErrorKind::NoCheckpoint, text)
@@ -81,6 +104,23 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         Err(none())
     }
 
+    /// Stores what the managers of each place have of which this one acts, if these are its shards.
+    fn persist_copies(&self, directory: &Directory, place: usize, shards: &[u32]) -> Result<u32> {
+        let (at, (archive, base)) = (self.checkpoint_id(), self.stored_as()?);
+        self.still_there(at)?;
+        let _keeper = self.body.table().keep();
+        for own in 0..directory.places.len() {
+            let here = directory.managers_of(own).map(|manager| directory.shard_at(manager, place));
+            let Some(here) = here.collect::<Option<Vec<usize>>>() else { continue };
+            if here.iter().all(|shard| shards.contains(&(*shard as u32))) {
+                let archive = Archive::named(&archive, &part_name(&base, own, directory.places.len()))?;
+                self.store_at(&archive, at, &here)?;
+            }
+        }
+        self.still_there(at)?;
+        Ok(at)
+    }
+
     /// What the table notes of where it is stored, and the dictionary's name.
     fn stored_as(&self) -> Result<(Vec<u8>, String)> {
         let note = Note::of(&self.body)?;
@@ -92,7 +132,13 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
 }
 
 fn persist_at<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(sent: Sent<()>) -> Did<u32> {
-    did(sent.dict::<K, V, C>().and_then(|dict| dict.persist()))
+    did(sent.dict::<K, V, C>().and_then(|dict| {
+        let directory = Note::of(&dict.body)?.and_then(|note| note.directory);
+        match directory.filter(|directory| directory.shape.replicas > 0).zip(sent.shards.as_ref()) {
+            Some((directory, shards)) => dict.persist_copies(&directory, sent.place as usize, shards),
+            None => dict.persist(),
+        }
+    }))
 }
 
 fn persisted_at<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(sent: Sent<usize>) -> Did<Vec<u32>> {
@@ -108,17 +154,18 @@ fn persisted_at<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(sent: Sent<usize
     }))
 }
 
-/// Looks at its share of the stored bytes.
-fn verify_at<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(sent: Sent<(u32, usize)>) -> Did<()> {
+/// Looks at its share of the stored bytes; the places that have one are named.
+fn verify_at<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(sent: Sent<(Stored, Vec<usize>)>) -> Did<()> {
     did(sent.dict::<K, V, C>().and_then(|dict| {
-        let (checkpoint, places) = sent.argument;
-        let family = dict.family(checkpoint, places)?;
-        let mine = family.iter().skip(sent.place as usize).step_by(places);
+        let ((checkpoint, places), sharers) = &sent.argument;
+        let (checkpoint, family) = (*checkpoint, dict.family(*checkpoint, *places)?);
+        let first = sharers.iter().position(|place| *place == sent.place as usize).unwrap_or(0);
+        let mine = family.iter().skip(first).step_by(sharers.len().max(1));
         mine.into_iter().try_for_each(|part| part.verify(checkpoint, dict.body.table().label()))
     }))
 }
 
-fn restore_at<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(sent: Sent<(u32, usize)>) -> Did<()> {
+fn restore_at<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(sent: Sent<Stored>) -> Did<()> {
     did(sent.dict::<K, V, C>().and_then(|dict| {
         let (checkpoint, places) = sent.argument;
         let family = dict.family(checkpoint, places)?;

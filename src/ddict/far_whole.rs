@@ -32,7 +32,7 @@ pub(super) struct Sent<A> {
     part: ObjectId,
     at: u32,
     /// The shards that it is about; none: all.
-    shards: Option<Vec<u32>>,
+    pub(super) shards: Option<Vec<u32>>,
     pub(super) argument: A,
 }
 
@@ -108,10 +108,25 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         A: Message + Clone,
         R: Message,
     {
+        self.everywhere_of(map, function, |_| argument.clone())
+    }
+
+    /// The same, with an argument that depends on which places there are.
+    pub(super) fn everywhere_of<F, A, R>(
+        &self,
+        map: &Map,
+        function: F,
+        argument: impl Fn(&[usize]) -> A,
+    ) -> Result<Vec<(usize, R)>>
+    where
+        F: Fn(Sent<A>) -> Did<R> + Copy + Send + Sync + 'static,
+        A: Message + Clone,
+        R: Message,
+    {
         loop {
             self.take_over(map)?;
             let places = self.places(map);
-            match self.at_places(map, &places, function, argument) {
+            match self.at_places(map, &places, function, &argument(&places)) {
                 Err(error) if error.kind() == ErrorKind::NodeLost && self.places(map) != places => {}
                 done => return done,
             }
@@ -243,7 +258,27 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     }
 
     pub(super) fn far_freeze(&self, map: &Map, frozen: bool) -> Result<()> {
-        self.at_all(map, freeze_at::<K, V, C>, &frozen).map(drop)
+        self.at_all(map, freeze_at::<K, V, C>, &frozen)?;
+        // With replicas a write is more than what the tables know to be under way.
+        if frozen && map.directory.shape.replicas > 0 { self.far_quiet(map) } else { Ok(()) }
+    }
+
+    /// With replicas: waits until all writes are over that had begun.
+    pub(super) fn far_quiet(&self, map: &Map) -> Result<()> {
+        self.at_homes(map, &Head::new(op::QUIET), &[])
+    }
+
+    /// Has the homes of all places that are there do something, again if one of them is lost meanwhile.
+    pub(super) fn at_homes(&self, map: &Map, head: &Head, body: &[u8]) -> Result<()> {
+        loop {
+            self.take_over(map)?;
+            let (places, mut calls) = (map.there(), Calls::new(map)?);
+            places.iter().try_for_each(|place| calls.ask_with(*place, head, body))?;
+            match calls.finish(|_, _| Ok(())) {
+                Err(error) if error.kind() == ErrorKind::NodeLost && map.there() != places => {}
+                done => return done,
+            }
+        }
     }
 
     /// As any of the nodes that answer has it.
@@ -258,10 +293,17 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         self.body.wake();
     }
 
-    /// The newest checkpoint of all.
+    /// The newest checkpoint of all, as far as they are there.
     pub(super) fn far_newest(&self, map: &Map) -> Result<u32> {
-        let newest = self.at_all(map, newest_at::<K, V, C>, &())?;
-        Ok(newest.into_iter().map(|(_, newest)| newest).max().unwrap_or(0))
+        let newest = match self.at_all(map, newest_at::<K, V, C>, &()) {
+            Err(error) if error.kind() == ErrorKind::ManagerLost => {
+                let one = |place| self.whole().at_places(map, &[place], newest_at::<K, V, C>, &());
+                let there: Vec<_> = map.there().into_iter().filter_map(|place| one(place).ok()).flatten().collect();
+                if there.is_empty() { Err(error) } else { Ok(there) }
+            }
+            all => all,
+        };
+        Ok(newest?.into_iter().map(|(_, newest)| newest).max().unwrap_or(0))
     }
 
     /// Copies every part into that of another dictionary of the same shape.

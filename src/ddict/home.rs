@@ -16,7 +16,7 @@ use super::body::Body;
 use super::far::{HEAD, Head, SaidError, flag, op, status};
 use super::handle::label;
 use super::place::{Directory, Shape};
-use super::replica::Copies;
+use super::replica::{Copies, Writer};
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{NodeNumber, ObjectId, ProcId};
@@ -124,9 +124,6 @@ fn alone(body: &Body) -> Directory {
     Directory { shape, places: vec![(body.core.place().node(), body.object().id())] }
 }
 
-/// A handle that writes: node, process, and its number there.
-type Writer = (NodeNumber, ProcId, u64);
-
 /// What a home knows of the processes that call it.
 struct Guests<K, V, C> {
     /// The handles that write, where others wait for writers.
@@ -194,6 +191,11 @@ impl Asked {
         }
     }
 
+    /// The handle that calls, if homes keep an account of it.
+    pub(super) fn writer(&self) -> Option<Writer> {
+        (self.head.writer != 0).then_some((self.from, self.process, self.head.writer))
+    }
+
     fn who(&self) -> (NodeNumber, ProcId) {
         (self.from, self.process)
     }
@@ -232,15 +234,18 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DictHome for Home<K, V, C> 
         let mut guests = self.guests();
         let is_gone = |of: &(NodeNumber, ProcId, u64)| of.0 == node && process.is_none_or(|process| of.1 == process);
         let gone: Vec<_> = guests.writers.keys().copied().filter(is_gone).collect();
-        let gone: Vec<_> = gone.iter().filter_map(|key| guests.writers.remove(key)).collect();
+        let handles: Vec<_> = gone.iter().filter_map(|key| guests.writers.remove(key)).collect();
         match process {
             Some(process) => *guests.left.entry((node, process)).or_default() += 1,
             None => guests.lost.push(node),
         }
         drop(guests);
         // Others may wait for what it wrote at.
-        drop(gone);
+        drop(handles);
         self.body.wake();
+        if !gone.is_empty() && self.copies().is_some() {
+            threads.run(move || self.pass_on_gone(&gone));
+        }
     }
 }
 
@@ -274,19 +279,32 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
     }
 
     /// The handle of the caller, if this home keeps an account of it.
-    fn writer(&self, asked: &Asked) -> Option<Arc<DDict<K, V, C>>> {
-        let (writer, at) = (asked.head.writer, asked.head.at);
-        if writer == 0 {
-            return None;
-        }
-        let mut guests = self.guests();
-        let new = || Arc::new(self.handle(0, at));
-        let handle = guests.writers.entry((asked.from, asked.process, writer)).or_insert_with(new).clone();
-        drop(guests);
+    pub(super) fn writer(&self, asked: &Asked) -> Option<Arc<DDict<K, V, C>>> {
+        let at = asked.head.at;
+        let handle = self.writer_of(asked.writer()?, at);
         if handle.checkpoint_id() != at {
             handle.set_checkpoint_id(at);
         }
         Some(handle)
+    }
+
+    /// The handle of a writer, which is at that checkpoint if it is new.
+    pub(super) fn writer_of(&self, writer: Writer, at: u32) -> Arc<DDict<K, V, C>> {
+        let new = || Arc::new(self.handle(0, at));
+        self.guests().writers.entry(writer).or_insert_with(new).clone()
+    }
+
+    /// A handle is gone, or was told of by another place when it was.
+    pub(super) fn forget_writer(&self, writer: Writer) {
+        let gone = self.guests().writers.remove(&writer);
+        drop(gone);
+    }
+
+    /// All that write, where others wait for writers: the checkpoint that each is at, and the last that it wrote at.
+    pub(super) fn writers(&self) -> Vec<(Writer, u32, u32)> {
+        let guests = self.guests();
+        let all = guests.writers.iter();
+        all.filter_map(|(writer, handle)| handle.writes_at().map(|(at, last)| (*writer, at, last))).collect()
     }
 
     pub(super) fn carry_out(&self, asked: &Asked, answer: Answer) {
@@ -348,7 +366,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
     }
 
     /// Waits, as long as who asked is there.
-    fn in_slices<T>(
+    pub(super) fn in_slices<T>(
         &self,
         asked: &Asked,
         dict: &DDict<K, V, C>,
@@ -407,13 +425,18 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
             }
             op::SIT => {
                 let known = (asked.from, asked.process, asked.head.writer);
-                let handle = self.guests().writers.get(&known).cloned();
+                let handle = match self.copies() {
+                    None => self.guests().writers.get(&known).cloned(),
+                    // Another place may tell of this handle later, and not know yet where it went.
+                    Some(_) => Some(self.writer_of(known, asked.head.at)),
+                };
                 handle.iter().for_each(|handle| handle.set_checkpoint_id(asked.head.at));
                 Ok(nothing)
             }
             op::RISE => {
-                let gone = self.guests().writers.remove(&(asked.from, asked.process, asked.head.writer));
-                drop(gone);
+                let known = (asked.from, asked.process, asked.head.writer);
+                self.forget_writer(known);
+                self.pass_on_gone(&[known]);
                 Ok(nothing)
             }
             other => Err(Error::new(ErrorKind::Io, format!("operation {other} of dictionaries is not known"))),

@@ -13,6 +13,8 @@ mod far_whole;
 mod handle;
 mod home;
 mod home_copies;
+mod home_restore;
+mod home_steps;
 mod near;
 #[cfg(feature = "object-store")]
 mod objects;
@@ -309,7 +311,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
                 Err(error) => refused = Some(error),
             };
             let name = match self.tie.as_ref().and_then(|_| self.away(&self.body.table().key(bytes))) {
-                None => self.look(bytes, take)?,
+                None => self.look_for(bytes, <C as Codec<V>>::width().unwrap_or(0), take)?,
                 Some(to) => self.far_look(to, &self.body.table().key(bytes), named, take)?,
             };
             refused.map_or(Ok(name), Err)
@@ -319,10 +321,16 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// Calls `take` with the bytes of a key's value, and says from which entry they are.
     #[inline]
     fn look(&self, key: &[u8], take: impl FnMut(&[u8])) -> Result<Option<Name>> {
+        self.look_for(key, 0, take)
+    }
+
+    /// The same, where so many bytes of value are expected.
+    #[inline]
+    fn look_for(&self, key: &[u8], expected: usize, take: impl FnMut(&[u8])) -> Result<Option<Name>> {
         let (table, at) = (self.body.table(), self.at.load(Ordering::Relaxed)); // this handle's own
         let key = table.key(key);
         let mut cargo = Cargo::new();
-        let found = table.get(self.shard_of(&key), &key, self.view(at), &mut cargo, take);
+        let found = table.get_expecting(self.shard_of(&key), &key, expected, self.view(at), &mut cargo, take);
         self.body.unload(&mut cargo);
         self.still_there(at)?;
         found.map_err(|refused| Error::from(*refused))

@@ -7,7 +7,7 @@ use super::body::Gate;
 use super::{DDict, Wrote};
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
-use crate::table::{Cargo, Expect, How, Key, View};
+use crate::table::{Cargo, Expect, How, Key, PARTS, View};
 
 impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     fn archive(&self) -> Result<&Archive> {
@@ -33,18 +33,21 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         let (archive, at) = (self.archive()?, self.checkpoint_id());
         self.still_there(at)?;
         let _keeper = self.body.table().keep();
-        self.store_at(archive, at)?;
+        self.store_at(archive, at, &self.all_shards())?;
         self.still_there(at)?;
         Ok(at)
     }
 
-    fn store_at(&self, archive: &Archive, at: u32) -> Result<()> {
-        let table = self.body.table();
+    fn all_shards(&self) -> Vec<usize> {
+        (0..self.body.table().shards()).collect()
+    }
+
+    /// Stores what these shards of this node have at a checkpoint, a part for each.
+    pub(super) fn store_at(&self, archive: &Archive, at: u32, shards: &[usize]) -> Result<()> {
         let view = View { at, exact: self.body.rules.waits_for_keys };
-        archive.store(at, table.label(), table.shards(), |manager, part| {
-            let parts = self.parts().into_iter().filter(|(of, _)| *of == manager);
-            for (_, number) in parts {
-                self.walk_part(manager, number, view, |item| {
+        archive.store(at, self.body.table().label(), shards.len(), |part_number, part| {
+            for number in 0..PARTS {
+                self.walk_part(shards[part_number], number, view, |item| {
                     if item.cargo {
                         let text = "a value holds handles of queues, locks or the like, which cannot be stored";
                         return Err(Error::new(ErrorKind::InvalidArgument, text));
@@ -65,7 +68,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         let whole = DDict { manager: None, ..self.clone() };
         let stored = whole.archive().and_then(|archive| {
             let due = retired.filter(|checkpoint| checkpoint.is_multiple_of(archive.every));
-            due.into_iter().try_for_each(|checkpoint| whole.store_at(archive, checkpoint))
+            due.into_iter().try_for_each(|checkpoint| whole.store_at(archive, checkpoint, &whole.all_shards()))
         });
         if let Err(error) = stored {
             // Whoever goes on to the next checkpoint cannot help it; `persisted` shows what there is.
@@ -91,7 +94,8 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     /// [`NoCheckpoint`](ErrorKind::NoCheckpoint) with the name of what is missing, cut off, changed or of other types, and
     /// nothing has changed; [`InvalidArgument`](ErrorKind::InvalidArgument) without a [`Persist`](super::Persist);
     /// [`OutOfMemory`](ErrorKind::OutOfMemory) if there is too little for it, and [`Io`](ErrorKind::Io): the dictionary has part of
-    /// it then; [`Closed`](ErrorKind::Closed) if it was destroyed.
+    /// it then; [`Closed`](ErrorKind::Closed) if it was destroyed. With [replicas](super::DDictBuilder::replicas) nobody can write to
+    /// one that has part of it, or whose restorer died over it, until it was restored again.
     pub fn restore(&self, checkpoint: u32) -> Result<()> {
         if let Some(tie) = &self.tie {
             return self.far_restore(&tie.map, checkpoint);
@@ -112,11 +116,23 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         let _keeper = table.keep();
         let was_frozen = self.is_frozen();
         self.freeze()?;
+        let loaded = self.replace_by(checkpoint, archives, whose);
+        self.change_gate(|gate| gate.frozen(was_frozen))?;
+        self.set_checkpoint_id(checkpoint);
+        loaded
+    }
+
+    /// The same, while nobody may write.
+    pub(super) fn replace_by(
+        &self,
+        checkpoint: u32,
+        archives: &[Archive],
+        whose: impl Fn(&Key<'_>) -> Option<usize>,
+    ) -> Result<()> {
         self.wipe();
         let loaded = archives.iter().try_for_each(|archive| self.load(archive, checkpoint, &whose));
         self.body.set_floor(checkpoint);
-        self.change_gate(|gate| gate.with_newest(checkpoint).frozen(was_frozen))?;
-        self.set_checkpoint_id(checkpoint);
+        self.change_gate(|gate| gate.with_newest(checkpoint))?;
         loaded
     }
 

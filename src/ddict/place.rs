@@ -119,11 +119,11 @@ impl Map {
         let (mut homes, mut lost) = (Vec::new(), 0);
         for (place, opened) in open_parts::<K, V, C>(core, &nodes, replicated, opening)?.into_iter().enumerate() {
             match (opened, core.mesh()?) {
-                // Others act for it.
-                (Err(error), Some(mesh)) if replicated && error.kind() == ErrorKind::NodeLost => {
+                // Others act for it; or if there are none, whoever calls for its keys is told, and the rest can be used.
+                (Err(error), Some(mesh)) if error.kind() == ErrorKind::NodeLost => {
                     let (node, part) = directory.places[place];
                     homes.push(Some(FarDict::unheld(mesh, node, part)));
-                    lost |= 1 << place;
+                    lost |= if replicated { 1 << place } else { 0 };
                 }
                 (opened, _) => homes.push(opened?.0),
             }
@@ -214,9 +214,11 @@ impl Map {
         Spot { manager, place, shard: self.directory.shard_at(manager, place).unwrap_or(own.shard) }
     }
 
-    /// A place does not answer. Whether another may act for it.
-    pub(super) fn lose(&self, place: usize) -> bool {
-        self.directory.shape.replicas > 0 && self.lost.fetch_or(1 << place, Ordering::Relaxed) >> place & 1 == 0
+    /// A place does not answer: with replicas another acts for it, if one is left.
+    pub(super) fn lose(&self, place: usize) {
+        if self.directory.shape.replicas > 0 {
+            self.lost.fetch_or(1 << place, Ordering::Relaxed); // as in `acting`
+        }
     }
 
     /// The shard of a key whose manager is here.

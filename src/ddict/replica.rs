@@ -14,12 +14,14 @@
 //!
 //! What is decided, and when, stands in `proto/copies`, without effects, where all that can happen to small worlds is gone through.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::far::{Head, SaidError, op, status};
 use super::far_batch::{self, Record};
 use super::place::Directory;
 use crate::error::{Error, ErrorKind, Result};
+use crate::id::{NodeNumber, ProcId};
 use crate::mesh::{Mesh, MeshError};
 use crate::proto::copies::{Need, Refusal, Ring, Standing, Verdict};
 use crate::services::{FarDict, FarError, lost_to};
@@ -30,13 +32,30 @@ const STRIPES: usize = 64;
 /// Most places of a dictionary with replicas: one bit each.
 pub(super) const PLACES_MOST: usize = 64;
 
-/// What a write comes to, for all copies.
+/// What a write comes to at a checkpoint, for all copies.
+#[derive(Clone, Debug)]
 pub(super) struct Effect {
     pub(super) manager: u32,
     pub(super) key: Vec<u8>,
     /// None: the key is removed.
     pub(super) value: Option<Vec<u8>>,
     pub(super) kept: bool,
+    pub(super) at: u32,
+}
+
+/// A handle that writes, wherever it is: node, process, and its number there.
+pub(super) type Writer = (NodeNumber, ProcId, u64);
+
+/// The head of what an acting copy says that it does, by a writer that is to be known where others wait for writers.
+pub(super) fn copying(at: u32, writer: Option<Writer>) -> Head {
+    let (node, process, writer) = writer.unwrap_or((0, ProcId(0), 0));
+    Head { at, writer, patience: u64::from(node) << 16 | u64::from(process.0), ..Head::new(op::COPY) }
+}
+
+/// The writer that such a head tells of.
+pub(super) fn copied_by(head: &Head) -> Option<Writer> {
+    let by = ((head.patience >> 16) as NodeNumber, ProcId(head.patience as u16), head.writer);
+    (head.writer != 0).then_some(by)
 }
 
 impl Directory {
@@ -82,6 +101,12 @@ pub(super) struct Copies {
     change: Mutex<()>,
     /// Held by who fills copies.
     filling: Mutex<()>,
+    /// Held by who tells another place which handles write, or that one is gone: of the same handle in this order.
+    passing: Mutex<()>,
+    /// Held by who goes on to a checkpoint with all places.
+    advance: Mutex<()>,
+    /// Held by who stores checkpoints: by place of whose managers, up to which all are stored.
+    stored: Mutex<HashMap<usize, u32>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -101,6 +126,9 @@ impl Copies {
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             change: Mutex::default(),
             filling: Mutex::default(),
+            passing: Mutex::default(),
+            advance: Mutex::default(),
+            stored: Mutex::default(),
             directory,
         })
     }
@@ -284,7 +312,7 @@ impl Copies {
     }
 
     /// Does it at all other copies. This place acts for all managers concerned, and holds the locks of the keys.
-    pub(super) fn spread(&self, at: u32, effects: &[Effect]) -> Result<()> {
+    pub(super) fn spread(&self, like: &Head, effects: &[Effect]) -> Result<()> {
         'again: loop {
             for effect in effects {
                 self.act(effect.manager)?;
@@ -300,7 +328,7 @@ impl Copies {
                 (standing.lost(), standing.order())
             };
             for (to, records) in order.map(|to| (to, &records[to])).filter(|(_, records)| !records.is_empty()) {
-                let head = Head { name: lost, at, ..Head::new(op::COPY) };
+                let head = Head { name: lost, ..*like };
                 match self.say(to, &head, records) {
                     Err(Unsaid::Lost) => {
                         self.drop_out(to)?;
@@ -319,8 +347,97 @@ impl Copies {
     pub(super) fn record(&self, records: &mut Vec<u8>, to: usize, effect: &Effect) {
         let Some(shard) = self.directory.shard_at(effect.manager, to) else { return };
         let value = effect.value.as_deref();
-        let record = Record { shard, key: &effect.key, value: value.unwrap_or_default(), kept: effect.kept };
+        let (key, value_bytes, at) = (&effect.key, value.unwrap_or_default(), Some(effect.at));
+        let record = Record { shard, key, value: value_bytes, kept: effect.kept, at };
         far_batch::add(records, &record, value.is_none());
+    }
+
+    /// The places of whose managers this one has the copies that act, or have to: see [`Copies::act`].
+    pub(super) fn acts_for(&self) -> Vec<usize> {
+        let lost = self.standing().lost();
+        let is_mine = |own: &usize| self.directory.copies(self.first_of(*own), lost).first() == Some(&self.place);
+        (0..self.links.len()).filter(is_mine).collect()
+    }
+
+    /// The first manager of a place. All of them have their copies at the same places.
+    pub(super) fn first_of(&self, own: usize) -> u32 {
+        self.directory.managers_of(own).start
+    }
+
+    /// The places whose managers may have a copy here as things are, whether that is full or not.
+    pub(super) fn copies_of(&self) -> Vec<usize> {
+        let lost = self.standing().lost();
+        let is_mine = |own: &usize| self.directory.copies(self.first_of(*own), lost).contains(&self.place);
+        (0..self.links.len()).filter(is_mine).collect()
+    }
+
+    /// The shards that the copies of a place's managers have here.
+    pub(super) fn shards_of(&self, own: usize) -> Vec<usize> {
+        let shards = self.directory.managers_of(own).map(|manager| self.directory.shard_at(manager, self.place));
+        shards.flatten().collect()
+    }
+
+    /// Has all other places that are there do something, and then this one, again if one of them is lost meanwhile.
+    pub(super) fn everywhere(&self, head: &Head, here: impl Fn() -> Result<()>) -> Result<()> {
+        'again: loop {
+            let (lost, order) = {
+                let standing = self.standing();
+                (standing.lost(), standing.order().filter(|place| !standing.is_lost(*place)).collect::<Vec<_>>())
+            };
+            for place in order {
+                match self.say(place, &Head { name: lost, ..*head }, &[]) {
+                    Ok(()) => {}
+                    Err(Unsaid::Lost) => {
+                        self.drop_out(place)?;
+                        continue 'again;
+                    }
+                    Err(Unsaid::Refused(error)) => return Err(error),
+                }
+            }
+            here()?;
+            if self.standing().lost() == lost {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes sure that nobody has gone on without this place: all others are told which are lost, and would refuse.
+    pub(super) fn confirm(&self) -> Result<()> {
+        self.everywhere(&Head::new(op::ADOPT), || Ok(()))
+    }
+
+    /// The right to go on to a checkpoint with all places.
+    pub(super) fn begin_to_advance(&self) -> MutexGuard<'_, ()> {
+        lock(&self.advance)
+    }
+
+    /// The right to store checkpoints; by place of whose managers, up to which all are stored.
+    pub(super) fn begin_to_store(&self) -> MutexGuard<'_, HashMap<usize, u32>> {
+        lock(&self.stored)
+    }
+
+    /// The right to tell other places of handles that write.
+    pub(super) fn begin_to_pass(&self) -> MutexGuard<'_, ()> {
+        lock(&self.passing)
+    }
+
+    /// Tells all other places that handles are gone: they may have heard of those from here after they heard that.
+    pub(super) fn pass_on_gone(&self, writers: &[Writer]) {
+        let _passing = self.begin_to_pass();
+        for (place, writer) in
+            (0..self.links.len()).flat_map(|place| writers.iter().map(move |writer| (place, *writer)))
+        {
+            if place != self.place {
+                let head = Head { op: op::GONE, ..copying(0, Some(writer)) };
+                // One that is lost need not hear it.
+                let _ = self.links[place].tell(bytemuck::bytes_of(&head));
+            }
+        }
+    }
+
+    /// Waits until nobody fills copies.
+    pub(super) fn settle_fills(&self) {
+        drop(lock(&self.filling));
     }
 
     /// The right to fill copies; none while another does.
@@ -334,19 +451,19 @@ impl Copies {
     }
 
     /// Puts some keys at one copy. Their locks are held.
-    pub(super) fn fill(&self, to: usize, at: u32, effects: &[Effect]) -> Result<()> {
+    pub(super) fn fill(&self, to: usize, newest: u32, effects: &[Effect]) -> Result<()> {
         let mut records = Vec::new();
         effects.iter().for_each(|effect| self.record(&mut records, to, effect));
-        let head = Head { name: self.standing().lost(), at, ..Head::new(op::COPY) };
+        let head = Head { name: self.standing().lost(), ..copying(newest, None) };
         self.say(to, &head, &records).map_err(|unsaid| self.unfilled(to, unsaid))?;
         Ok(())
     }
 
-    /// A copy has all keys.
-    pub(super) fn filled(&self, manager: u32, to: usize) -> Result<()> {
+    /// A copy has all keys. `writers` follows.
+    pub(super) fn filled(&self, manager: u32, to: usize, writers: &[u8]) -> Result<()> {
         let shard = self.directory.shard_at(manager, to).unwrap_or_default();
         let head = Head { name: self.standing().lost(), shard: shard as u32, ..Head::new(op::FULL) };
-        self.say(to, &head, &[]).map_err(|unsaid| self.unfilled(to, unsaid))?;
+        self.say(to, &head, writers).map_err(|unsaid| self.unfilled(to, unsaid))?;
         mark!("far.fill.told");
         self.change_standing().filled(manager, to);
         Ok(())

@@ -4,7 +4,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use super::{
-    Ring, Store,
+    Ring, Store, Way,
     layout::{RETURNED, VOID, Word, distance},
 };
 use crate::id::ProcId;
@@ -30,7 +30,7 @@ impl<S: Store> Ring<S> {
     /// Claims the next slot for writing. `None`: the ring is full. In line with the caller: see [`Ring::take`].
     #[inline(always)]
     pub(crate) fn claim(&self, me: ProcId) -> Option<Writing<'_, S>> {
-        let mut position = self.tail();
+        let (mut position, mut way) = (self.tail(), Way::new());
         loop {
             match self.look_to_write(position) {
                 Look::Free(seen) => {
@@ -49,7 +49,10 @@ impl<S: Store> Ring<S> {
                     }
                 }
                 Look::Full => return None,
-                Look::Passed(next) => position = self.help_tail(next),
+                Look::Passed(next) => {
+                    way.give();
+                    position = self.help_tail(next);
+                }
             }
         }
     }

@@ -31,7 +31,7 @@
 //!
 //! `tail` and `head` say where to begin looking. They are hints: no claim is granted by them, they are moved by plain
 //! stores, and whoever finds one lagging walks on from there. So a message takes one atomic step to write it, the claim,
-//! and one to read it; everything else is loads and stores.
+//! and one to read it; everything else is loads and stores. Whoever finds that another was faster pauses a moment ([`way`]).
 //!
 //! # Why it is right
 //!
@@ -96,6 +96,7 @@ mod take;
 #[cfg(all(test, not(feature = "shuttle")))]
 mod tests;
 mod unstick;
+mod way;
 
 pub(crate) use batch::{Found, Halt};
 pub(crate) use claim::Writing;
@@ -107,6 +108,7 @@ pub(crate) use take::{Outlook, Reading};
 
 use crate::prim::{AtomicU64, Ordering};
 use layout::{Word, distance, position_before};
+use way::Way;
 
 /// The protocol above over some storage. Any number of them, in any number of processes, may work on the
 /// same words.

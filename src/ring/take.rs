@@ -4,7 +4,7 @@
 use std::ptr::NonNull;
 
 use super::{
-    Ring, Store,
+    Ring, Store, Way,
     layout::{VOID, Word, distance},
 };
 use crate::id::ProcId;
@@ -53,7 +53,7 @@ impl<S: Store> Ring<S> {
         {
             return Some(Reading { ring: self, position, void });
         }
-        let mut position = self.head();
+        let (mut position, mut way) = (self.head(), Way::new());
         loop {
             match self.look_to_read(position) {
                 Look::Ready(void) => {
@@ -64,7 +64,10 @@ impl<S: Store> Ring<S> {
                     }
                 }
                 Look::Empty => return None,
-                Look::Passed(next) => position = self.help_head(next),
+                Look::Passed(next) => {
+                    way.give();
+                    position = self.help_head(next);
+                }
             }
         }
     }

@@ -19,6 +19,7 @@ mod line;
 #[cfg(all(test, feature = "shuttle"))]
 mod model;
 mod page;
+mod past;
 mod pin;
 mod read;
 mod repair;
@@ -34,6 +35,7 @@ pub(crate) use desk::Tally;
 pub(crate) use entry::Name;
 pub use error::TableError;
 pub(crate) use figures::figures;
+pub(crate) use past::Past;
 pub(crate) use pin::{Cargo, Pinned};
 pub(crate) use read::{Key, View};
 
@@ -200,7 +202,7 @@ impl<G: Ground> Table<G> {
     }
 
     /// Calls `take` once with the value of a key, if it is there: the name of the entry that the value is from, or none.
-    #[inline]
+    #[cfg(test)]
     pub(crate) fn get(
         &self,
         shard: usize,
@@ -209,7 +211,21 @@ impl<G: Ground> Table<G> {
         cargo: &mut Cargo,
         take: impl FnMut(&[u8]),
     ) -> Result<Option<Name>, Box<TableError>> {
-        let name = self.shard(shard).get(key, view, cargo, take)?;
+        self.get_expecting(shard, key, 0, view, cargo, take)
+    }
+
+    /// The same. Who expects so many bytes of value, if they are many, waits less for them.
+    #[inline]
+    pub(crate) fn get_expecting(
+        &self,
+        shard: usize,
+        key: &Key<'_>,
+        bytes: usize,
+        view: View,
+        cargo: &mut Cargo,
+        take: impl FnMut(&[u8]),
+    ) -> Result<Option<Name>, Box<TableError>> {
+        let name = self.shard(shard).get(key, bytes, view, cargo, take)?;
         Ok(name.is_some().then_some(name))
     }
 
@@ -233,6 +249,16 @@ impl<G: Ground> Table<G> {
     /// Shows the keys of one part of a shard, of [`PARTS`].
     pub(crate) fn walk_keys(&self, shard: usize, part: usize, view: View, see: impl FnMut(&[u8])) {
         self.shard(shard).walk_keys(part, view, see);
+    }
+
+    /// The same of all keys of which anything is there, at whichever checkpoint, also that they were removed.
+    pub(crate) fn walk_all_keys(&self, shard: usize, part: usize, see: impl FnMut(&[u8])) {
+        self.shard(shard).walk_all_keys(part, see);
+    }
+
+    /// What a key has, the newest first.
+    pub(crate) fn past(&self, shard: usize, key: &Key<'_>, cargo: &mut Cargo) -> Result<Vec<Past>, TableError> {
+        self.shard(shard).past(key, cargo).map_err(|refused| *refused)
     }
 
     /// Shows the keys and values of one part of a shard, until `see` refuses.

@@ -151,41 +151,6 @@ fn a_reader_sees_one_value_or_the_other_and_both_writers_leave_one() {
 }
 
 #[test]
-fn a_key_is_never_missed_while_its_blocks_come_and_go() {
-    check(|| {
-        let table = table();
-        put(&table, 7, 1, 1);
-        let writer = {
-            let table = table.clone();
-            thread::spawn(move || (2..4).for_each(|value| put(&table, 7, value, 1)))
-        };
-        assert!(get(&table, 7).is_some());
-        writer.join().unwrap();
-    });
-}
-
-#[test]
-fn a_repair_does_not_take_a_block_that_the_dead_had_only_thought_of() {
-    check(|| {
-        let table = table();
-        put(&table, 7, 1, 1);
-        let dead = ProcId(2);
-        let desk = table.shard(0).desks().find(|desk| desk.begin(dead)).unwrap();
-        table.shard(0).note_block_of(&desk, 0);
-        let repair = {
-            let table = table.clone();
-            thread::spawn(move || table.shard(0).repair(dead))
-        };
-        (8..10).for_each(|key| put(&table, key, key, 1));
-        repair.join().unwrap();
-        // Whoever has the desk now may die before it notes anything: what it finds there is nobody's.
-        (10..12).for_each(|key| put(&table, key, key, 1));
-        assert!((8..12).all(|key| get(&table, key) == Some(key)));
-        assert_eq!((blocks(&table), table.tally(0).entries), (5, 5));
-    });
-}
-
-#[test]
 fn what_is_pinned_stays_and_is_freed_by_whoever_is_last() {
     check(|| {
         let table = table();

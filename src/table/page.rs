@@ -548,7 +548,7 @@ impl<'t, G: Ground> Shard<'t, G> {
     }
 
     /// Notes a free block of a page as one that is about to be taken, and gets no further.
-    #[cfg(all(test, feature = "shuttle"))]
+    #[cfg(all(test, not(feature = "shuttle")))]
     pub(super) fn note_block_of(&self, desk: &Desk<'t>, number: usize) {
         let word = &self.pages().get(number).unwrap()[1];
         assert!(self.claim_page(desk, number, word, word.load(Ordering::Relaxed)));

@@ -6,12 +6,12 @@
 use std::cell::Cell;
 
 use super::TableError;
-use super::entry::{Entry, Form, Head, Name, Slot};
+use super::entry::{Entry, Form, HEAD_WORDS, Head, Name, Slot};
 use super::ground::Ground;
 use super::layout::slot;
 use super::pin::{Cargo, Pin};
 use super::shard::Shard;
-use crate::prim::{Ordering, load_words};
+use crate::prim::{Ordering, fetch_ahead, load_words};
 
 /// A key as bytes, with their hash.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +75,12 @@ impl View {
 impl<'t, G: Ground> Shard<'t, G> {
     /// Calls `see` with the newest entry of a key, again if that says that it changed meanwhile.
     #[inline(always)]
-    fn seek<R>(&self, key: &Key<'_>, mut see: impl FnMut(Found<'t>) -> Option<R>) -> Option<R> {
+    pub(super) fn seek<R>(
+        &self,
+        key: &Key<'_>,
+        expected: usize,
+        mut see: impl FnMut(Found<'t>) -> Option<R>,
+    ) -> Option<R> {
         'again: loop {
             let line = self.route(key.hash);
             for slot in self.candidates(line, key.tag()) {
@@ -84,6 +89,7 @@ impl<'t, G: Ground> Shard<'t, G> {
                 if slot == Slot::EMPTY {
                     continue;
                 }
+                self.fetch(slot, expected);
                 match self.look(slot, key) {
                     Look::Yes(found) => match see(found) {
                         Some(seen) => return Some(seen),
@@ -96,6 +102,16 @@ impl<'t, G: Ground> Shard<'t, G> {
             if self.is_routed_to(line, key.hash) {
                 return None;
             }
+        }
+    }
+
+    /// Has so many words of an entry on their way, while one still waits for the first: more than a handful.
+    #[inline(always)]
+    fn fetch(&self, slot: Slot, words: usize) {
+        if words > HEAD_WORDS + HANDFUL
+            && let Some(words) = self.ground.words(slot.spot(), words.min(MOST_EXPECTED))
+        {
+            fetch_ahead(words);
         }
     }
 
@@ -142,7 +158,7 @@ impl<'t, G: Ground> Shard<'t, G> {
 
     /// The entry of a key as seen from a checkpoint. Not to be believed beyond the life that it names.
     pub(super) fn find(&self, key: &Key<'_>, view: View) -> Option<Found<'t>> {
-        self.seek(key, |newest| match self.visible(newest, view) {
+        self.seek(key, 0, |newest| match self.visible(newest, view) {
             Look::Yes(found) => Some(Some(found)),
             Look::No => Some(None),
             Look::Changed => None,
@@ -162,12 +178,14 @@ impl<'t, G: Ground> Shard<'t, G> {
     pub(super) fn get(
         &self,
         key: &Key<'_>,
+        expected: usize,
         view: View,
         cargo: &mut Cargo,
         mut take: impl FnMut(&[u8]),
     ) -> Result<Name, Box<TableError>> {
         // What was found is not handed on but where it must be: it then stays in registers.
-        let got = self.seek(key, |newest| {
+        let words = HEAD_WORDS + key.bytes.len().div_ceil(8) + expected.div_ceil(8);
+        let got = self.seek(key, words, |newest| {
             let (form, mut words) = (newest.form, [0; HANDFUL]);
             if form.is_large() || form.has_cargo() || form.value_words() > HANDFUL || !view.shows_plainly(&newest) {
                 return self.get_slowly(&newest, view, cargo, &mut take);
@@ -250,6 +268,8 @@ impl<'t, G: Ground> Shard<'t, G> {
 
 /// Words that a value may have to be handed over without a further call.
 const HANDFUL: usize = 4;
+/// Most words of an entry that are asked for before its head has come.
+const MOST_EXPECTED: usize = 256;
 /// Words that need no more than the stack.
 const FEW: usize = 16;
 /// Longest buffer that a thread keeps.

@@ -39,7 +39,16 @@ pub(crate) struct Item<'i> {
 
 impl<'t, G: Ground> Shard<'t, G> {
     /// Shows the keys of one part.
-    pub(super) fn walk_keys(&self, part: usize, view: View, mut see: impl FnMut(&[u8])) {
+    pub(super) fn walk_keys(&self, part: usize, view: View, see: impl FnMut(&[u8])) {
+        self.walk_seen_keys(part, Some(view), see);
+    }
+
+    /// Shows the keys of one part of which anything is there.
+    pub(super) fn walk_all_keys(&self, part: usize, see: impl FnMut(&[u8])) {
+        self.walk_seen_keys(part, None, see);
+    }
+
+    fn walk_seen_keys(&self, part: usize, view: Option<View>, mut see: impl FnMut(&[u8])) {
         self.each_batch(part, view, |batch| {
             let mut rest = batch.bytes.as_slice();
             for found in &batch.found {
@@ -60,7 +69,7 @@ impl<'t, G: Ground> Shard<'t, G> {
         cargo: &mut Cargo,
         mut see: impl FnMut(Item<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.each_batch(part, view, |batch| {
+        self.each_batch(part, Some(view), |batch| {
             let mut rest = batch.bytes.as_slice();
             for found in &batch.found {
                 let (key, behind) = rest.split_at(found.form.key());
@@ -87,15 +96,16 @@ impl<'t, G: Ground> Shard<'t, G> {
         if !self.take(found, cargo, &mut take).map_err(|refused| *refused)? {
             // It was changed since, and perhaps is not there any more.
             let hash = self.facts.hash(bytes);
-            self.get(&Key { bytes, hash }, view, cargo, take).map_err(|refused| *refused)?;
+            self.get(&Key { bytes, hash }, 0, view, cargo, take).map_err(|refused| *refused)?;
         }
         shown
     }
 
+    /// Batches of keys as they are seen from a checkpoint; none: as the newest of each is.
     fn each_batch<E>(
         &self,
         part: usize,
-        view: View,
+        view: Option<View>,
         mut see: impl FnMut(&Batch<'t>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut batch = Batch { bytes: Vec::new(), found: Vec::new() };
@@ -109,7 +119,7 @@ impl<'t, G: Ground> Shard<'t, G> {
     }
 
     /// Reads the keys of a line at one level, which it says.
-    fn read_line(&self, number: usize, view: View, batch: &mut Batch<'t>) -> u32 {
+    fn read_line(&self, number: usize, view: Option<View>, batch: &mut Batch<'t>) -> u32 {
         loop {
             batch.bytes.clear();
             batch.found.clear();
@@ -128,7 +138,7 @@ impl<'t, G: Ground> Shard<'t, G> {
 
     /// Adds the key of a slot, if it is seen and belongs to this line at this level: it may be about to be cleared
     /// after a split. False if it changed under the look.
-    fn read_key(&self, slot: Slot, (number, level): (usize, u32), view: View, batch: &mut Batch<'t>) -> bool {
+    fn read_key(&self, slot: Slot, (number, level): (usize, u32), view: Option<View>, batch: &mut Batch<'t>) -> bool {
         let Some(entry) = Entry::at(self.ground, slot.spot()) else { return false };
         let Some(head) = entry.head_for(slot) else { return false };
         let newest = Found { entry, head, form: entry.form() };
@@ -139,7 +149,7 @@ impl<'t, G: Ground> Shard<'t, G> {
         if !belongs {
             return true;
         }
-        match self.visible(newest, view) {
+        match view.map_or(Look::Yes(newest), |view| self.visible(newest, view)) {
             Look::No => true,
             Look::Changed => false,
             Look::Yes(found) => with_words(found.form.key_words(), |words| {

@@ -25,7 +25,7 @@ const PAUSED_LOOKS: u32 = 300;
 /// One look in so many of those is also for what other nodes send.
 const ASIDE: u32 = 16;
 /// Looks that take a microsecond or so each, before the same.
-const SLOW_LOOKS: u32 = 16;
+const SLOW_LOOKS: u32 = 4;
 /// At first for about what a wake-up costs.
 const AWAKE_FIRST: Duration = Duration::from_micros(80);
 /// Longer only where that has just paid: what comes again and again within this time (a large message that is being

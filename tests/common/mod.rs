@@ -4,6 +4,7 @@
 //! `DRAGON_NODE_ID` are different nodes, which reach each other by tcp only.
 #![allow(dead_code)] // Each binary takes what it needs.
 
+pub mod copied;
 pub mod shared;
 pub mod until;
 

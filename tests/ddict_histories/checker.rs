@@ -9,7 +9,7 @@
 //! Of two ways that differ only in that one has used more of the calls without an answer the other is enough: those may have
 //! happened later, or not at all.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 /// What is there.
 type State = Option<u64>;
@@ -108,7 +108,31 @@ pub fn check(calls: &[Call]) -> Result<(), (u64, Call)> {
     keys.into_iter().try_for_each(|(key, calls)| check_key(&calls).map_err(|call| (key, call)))
 }
 
+/// The same calls, but those without an answer that put what nobody was ever told all put the same: which of them it was that
+/// somebody came upon does not show.
+fn alike(calls: &[Call]) -> Vec<Call> {
+    let told = |call: &Call| match call.did {
+        Did::Get(found) | Did::Pop(found) | Did::Update(_, Some(found)) => found,
+        Did::Add(_, old) => old,
+        _ => None,
+    };
+    let (told, mut added) = (calls.iter().filter_map(told).collect::<BTreeSet<u64>>(), 0_u64);
+    calls.iter().for_each(|call| added += if let Did::Add(by, _) = call.did { by } else { 0 });
+    let mut first = None;
+    let mut unseen = |value: u64| match told.range(value..=value.saturating_add(added)).next() {
+        None => *first.get_or_insert(value),
+        Some(_) => value,
+    };
+    let one = |call: &Call| match (call.did, call.end) {
+        (Did::Put(value) | Did::Update(value, None), None) => Call { did: Did::Put(unseen(value)), ..*call },
+        (Did::PutNew(value, None), None) => Call { did: Did::PutNew(unseen(value), None), ..*call },
+        _ => *call,
+    };
+    calls.iter().map(one).collect()
+}
+
 fn check_key(calls: &[Call]) -> Result<(), Call> {
+    let calls = &alike(calls)[..];
     // Of the same moment begins come first: such calls overlap.
     let begins = calls.iter().enumerate().map(|(at, call)| (call.begin, false, at));
     let ends = calls.iter().enumerate().filter_map(|(at, call)| Some((call.end?, true, at)));
@@ -237,5 +261,16 @@ mod tests {
         check(&calls).unwrap();
         calls.push(call(Did::Get(Some(7)), 5000, 5001));
         assert!(check(&calls).is_err());
+    }
+
+    #[test]
+    fn what_nobody_was_told_is_there_all_the_same() {
+        let mut calls: Vec<Call> = (0..40).map(|n| open(Did::Put(100_000 + 10 * n), n)).collect();
+        calls.extend((0..8).map(|n| open(Did::PutNew(1_000_000 + 10 * n, None), n)));
+        calls.extend((0..20).map(|n| call(Did::Remove(Some(true)), 1000 + 10 * n, 1005 + 10 * n)));
+        calls.push(call(Did::PutNew(5, Some(false)), 5000, 5001));
+        check(&calls).unwrap();
+        calls.extend((0..40).map(|n| call(Did::Remove(Some(true)), 6000 + 10 * n, 6005 + 10 * n)));
+        assert!(check(&calls).is_err(), "more was taken out than was put");
     }
 }

@@ -97,11 +97,13 @@ impl Dicts {
     }
 
     fn open(&self, host: &Arc<Inner>, holder: Holder, opening: &[u8], answer: Answer) {
+        mark!("far.open.heard");
         let (part, home, said) = match make(opening) {
             Ok((Some((part, home)), said)) => (part, home, said),
             Ok((None, said)) => return answer.send(0, &[&0_u64.to_le_bytes()[..], &said].concat()),
             Err(text) => return answer.send(Why::Other as u16, text.as_bytes()),
         };
+        mark!("far.open.made");
         let mut homes = lock(&self.0);
         // Whoever ends meanwhile is noted there first, and looks here afterwards.
         if host.guests.is_past(holder.0, holder.1, holder.2) {
@@ -110,6 +112,7 @@ impl Dicts {
         let seated = homes.entry(part).or_insert_with(|| Seated { home, holders: HashMap::new() });
         *seated.holders.entry(holder).or_default() += 1;
         drop(homes);
+        mark!("far.open.seated");
         answer.send(0, &[&part.to_word().to_le_bytes()[..], &said].concat());
     }
 

@@ -1,6 +1,9 @@
 //! The table by itself, with one and with several attachments to the memory.
 
 mod basics;
+mod deaths;
+mod figures;
+mod past;
 mod speed;
 
 use std::sync::Arc;
