@@ -53,13 +53,6 @@ pub trait Codec<T>: 'static {
         let _ = (value, space);
     }
 
-    /// The bytes of this value, if they stand in memory as they travel: as many as [`length`](Codec::length) says. A long value
-    /// that goes to another node is then sent from there.
-    fn bytes(value: &T) -> Option<&[u8]> {
-        let _ = value;
-        None
-    }
-
     /// Appends a value.
     ///
     /// # Errors
@@ -92,11 +85,6 @@ impl<T: Message> Codec<T> for Postcard {
     #[inline]
     fn write(value: &T, space: &mut [u8]) {
         wire::write_known(value, space);
-    }
-
-    #[inline]
-    fn bytes(value: &T) -> Option<&[u8]> {
-        wire::plain_bytes(value)
     }
 
     #[inline]
@@ -150,11 +138,6 @@ impl<T: bytemuck::Pod> Codec<T> for Pod {
     }
 
     #[inline]
-    fn bytes(value: &T) -> Option<&[u8]> {
-        Some(bytemuck::bytes_of(value))
-    }
-
-    #[inline]
     fn encode(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
         out.extend_from_slice(bytemuck::bytes_of(value));
         Ok(())
@@ -199,11 +182,6 @@ impl Codec<Vec<u8>> for Raw {
     #[inline]
     fn write(value: &Vec<u8>, space: &mut [u8]) {
         space.copy_from_slice(value);
-    }
-
-    #[inline]
-    fn bytes(value: &Vec<u8>) -> Option<&[u8]> {
-        Some(value)
     }
 
     fn encode(value: &Vec<u8>, out: &mut Vec<u8>) -> Result<(), CodecError> {
@@ -258,11 +236,6 @@ impl Codec<String> for Raw {
     #[inline]
     fn write(value: &String, space: &mut [u8]) {
         space.copy_from_slice(value.as_bytes());
-    }
-
-    #[inline]
-    fn bytes(value: &String) -> Option<&[u8]> {
-        Some(value.as_bytes())
     }
 
     fn encode(value: &String, out: &mut Vec<u8>) -> Result<(), CodecError> {

@@ -158,31 +158,19 @@ pub(super) fn send(
     len: usize,
     fill: impl FnOnce(&mut [u8]),
 ) -> std::result::Result<Reply, FarError> {
-    if key.len() <= KEY_MOST {
-        return home.call(own_head(head, key, &mut [0; OWN_HEAD_MOST]), len, fill);
-    }
     head.key = key.len() as u32;
+    let mut space = [0; OWN_HEAD_MOST];
+    if key.len() <= KEY_MOST {
+        head.flags |= flag::KEY_IN_HEAD;
+        space[..HEAD].copy_from_slice(bytemuck::bytes_of(&head));
+        space[HEAD..HEAD + key.len()].copy_from_slice(key);
+        return home.call(&space[..HEAD + key.len()], len, fill);
+    }
     home.call(bytemuck::bytes_of(&head), key.len() + len, |space| {
         let (front, rest) = space.split_at_mut(key.len());
         front.copy_from_slice(key);
         fill(rest);
     })
-}
-
-/// As [`send`], with a value that is there: a long one is sent from where it is.
-fn send_from(home: &FarDict, head: Head, key: &[u8], value: &[u8]) -> std::result::Result<Reply, FarError> {
-    if key.len() <= KEY_MOST {
-        return home.call_from(own_head(head, key, &mut [0; OWN_HEAD_MOST]), value);
-    }
-    send(home, head, key, value.len(), |space| space.copy_from_slice(value))
-}
-
-/// A head with a short key behind it.
-fn own_head<'s>(mut head: Head, key: &[u8], space: &'s mut [u8; OWN_HEAD_MOST]) -> &'s [u8] {
-    (head.key, head.flags) = (key.len() as u32, head.flags | flag::KEY_IN_HEAD);
-    space[..HEAD].copy_from_slice(bytemuck::bytes_of(&head));
-    space[HEAD..HEAD + key.len()].copy_from_slice(key);
-    &space[..HEAD + key.len()]
 }
 
 impl Map {
@@ -279,16 +267,20 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     }
 
     #[cold]
-    fn far_put(
+    #[allow(clippy::too_many_arguments, reason = "where, what and how; each of its own type")]
+    pub(super) fn far_put(
         &self,
         (map, spot): (&Map, Spot),
+        key: &Key<'_>,
+        len: usize,
         expect: Expect,
-        flags: u16,
-        send: impl FnOnce(&FarDict, Head) -> std::result::Result<Reply, FarError>,
+        kept: bool,
+        cargo: bool,
+        fill: impl FnOnce(&mut [u8]),
     ) -> Result<Wrote> {
         let mut head = self.writing(op::PUT, spot, expect);
-        head.flags |= flags;
-        let reply = map.read(spot.place, send(map.home(spot.place)?, head))?;
+        head.flags |= if kept { flag::KEPT } else { 0 } | if cargo { flag::CARGO } else { 0 };
+        let reply = map.read(spot.place, send(map.home(spot.place)?, head, key.bytes, len, fill))?;
         Ok(if reply.status == status::REFUSED { Wrote::Refused } else { Wrote::Over })
     }
 
@@ -301,18 +293,16 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
         expect: Expect,
         kept: bool,
     ) -> Result<Wrote> {
-        let kept = if kept { flag::KEPT } else { 0 };
-        if let Some(bytes) = <C as Codec<V>>::bytes(value) {
-            return self.far_put(to, expect, kept, |home, head| send_from(home, head, key.bytes, bytes));
+        match <C as Codec<V>>::length(value) {
+            Some(len) => {
+                let write = |space: &mut [u8]| <C as Codec<V>>::write(value, space);
+                self.far_put(to, key, len, expect, kept, false, write)
+            }
+            None => with_value::<V, C, _>(value, |bytes, cargo| {
+                let fill = |space: &mut [u8]| space.copy_from_slice(bytes);
+                self.far_put(to, key, bytes.len(), expect, kept, !cargo.is_empty(), fill)
+            }),
         }
-        if let Some(len) = <C as Codec<V>>::length(value) {
-            let write = |space: &mut [u8]| <C as Codec<V>>::write(value, space);
-            return self.far_put(to, expect, kept, |home, head| send(home, head, key.bytes, len, write));
-        }
-        with_value::<V, C, _>(value, |bytes, cargo| {
-            let flags = kept | if cargo.is_empty() { 0 } else { flag::CARGO };
-            self.far_put(to, expect, flags, |home, head| send_from(home, head, key.bytes, bytes))
-        })
     }
 
     /// The value of a key as soon as it is there, wherever that is.

@@ -3,7 +3,6 @@
 use std::ops::Deref;
 
 use crate::mm::Block;
-use crate::transport::Steady;
 
 /// Bytes that came from somewhere.
 pub(crate) enum Body {
@@ -34,12 +33,6 @@ impl Deref for Body {
             Body::Bytes(bytes) => bytes,
             Body::Block { block, begin, end } => &block.as_slice()[*begin..*end],
         }
-    }
-}
-
-impl Steady for Body {
-    fn bytes(&self) -> &[u8] {
-        self
     }
 }
 

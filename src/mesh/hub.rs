@@ -100,8 +100,8 @@ impl Hub {
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<Reply, MeshError> {
         let slot = Arc::new(Slot::default());
+        let asker = Asker::Here(slot.clone());
         if node == self.me {
-            let asker = Asker::Here(slot.clone());
             let mut body = vec![0; len];
             fill(&mut body);
             let head = own.to_vec();
@@ -109,40 +109,10 @@ impl Hub {
             self.serve(request, Back::Asker(asker));
             return slot.wait();
         }
-        self.call_there(node, service, slot, |link, head| link.call(node, head, own, len, fill))
-    }
-
-    /// Whether a body of that length goes to that node apart from its head.
-    pub(super) fn sends_apart(&self, node: NodeNumber, len: usize) -> bool {
-        node != self.me && self.link.get().is_some_and(|link| link.sends_apart(len))
-    }
-
-    /// As [`Hub::call`], of another node, with a long body that is sent from where it is.
-    pub(super) fn call_from(
-        self: &Arc<Self>,
-        node: NodeNumber,
-        service: Service,
-        own: &[u8],
-        body: &[u8],
-    ) -> Result<Reply, MeshError> {
         let link = self.link_to(node)?;
-        link.lend(body, |bytes| {
-            self.call_there(node, service, Arc::default(), |link, head| link.call_steady(node, head, own, bytes))
-        })
-    }
-
-    /// Enters a call that `send` sends, and waits for the answer.
-    fn call_there(
-        &self,
-        node: NodeNumber,
-        service: Service,
-        slot: Arc<Slot>,
-        send: impl FnOnce(&Link, LaneHead) -> Result<(), MeshError>,
-    ) -> Result<Reply, MeshError> {
-        let link = self.link_to(node)?;
-        let call = self.enter(node, Asker::Here(slot.clone()));
+        let call = self.enter(node, asker);
         let head = LaneHead { call, service, process: self.memory.me().0, skip: 0 };
-        if let Err(error) = send(link, head) {
+        if let Err(error) = link.call(node, head, own, len, fill) {
             self.forget(call);
             return Err(error);
         }
@@ -297,9 +267,9 @@ impl Hub {
     }
 
     /// A long message of this node has not arrived: whoever waits for what follows from it is told.
-    pub(super) fn unsent(&self, node: NodeNumber, kind: u16, head: LaneHead, why: String) {
+    pub(super) fn unsent(&self, node: NodeNumber, kind: u16, head: LaneHead, why: MeshError) {
         match kind {
-            super::frame::CALL => self.answered(node, head.call, Err(MeshError::Memory(format!("node {node}: {why}")))),
+            super::frame::CALL => self.answered(node, head.call, Err(why)),
             _ => self.answer_dropped(node, head.call),
         }
     }

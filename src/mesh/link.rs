@@ -5,7 +5,7 @@ use super::slot::Outcome;
 use super::{Body, MeshError};
 use crate::id::NodeNumber;
 use crate::mm::{Block, Memory};
-use crate::transport::{Steady, lend};
+use crate::transport::Steady;
 use std::sync::Arc;
 
 /// Where something is sent, as what, and who follows it.
@@ -73,42 +73,35 @@ impl Link {
         self.carrier.send_block(lane, &head, Arc::new(block), len)
     }
 
-    /// Whether a body of that length is sent from where it is.
-    pub(super) fn sends_apart(&self, len: usize) -> bool {
-        len > self.carrier.short()
-    }
-
-    /// Calls with a long body that stays as it is, for a thread that then waits for the answer.
-    pub(super) fn call_steady(
-        &self,
-        node: NodeNumber,
-        head: LaneHead,
-        own: &[u8],
-        body: Arc<dyn Steady>,
-    ) -> Result<(), MeshError> {
-        let lane = Lane { waits: true, ..Lane::new(node, CALL) };
-        let (head, len) = ([bytemuck::bytes_of(&head), own].concat(), body.bytes().len());
-        self.carrier.send_block(lane, &head, body, len)
-    }
-
-    /// Calls `act` with bytes that are sent from where they are, and returns when nobody has them any more.
-    pub(super) fn lend<R>(&self, bytes: &[u8], act: impl FnOnce(Arc<dyn Steady>) -> R) -> R {
-        lend(bytes, act, |is_back| self.carrier.wait(is_back))
-    }
-
     /// Calls for nobody who waits here.
     pub(super) fn tell(&self, node: NodeNumber, head: LaneHead, body: &[u8]) -> Result<(), MeshError> {
         self.send(Lane::new(node, CALL), head, body)
     }
 
     /// Calls with a body that came from a process of this node: from the block in which it lies.
-    pub(super) fn call_with(&self, node: NodeNumber, head: LaneHead, own: &[u8], body: Body) -> Result<(), MeshError> {
-        let head = [bytemuck::bytes_of(&head), own].concat();
-        let (lane, len) = (Lane::new(node, CALL), body.len());
-        if !self.sends_apart(len) {
-            return self.carrier.send(lane, &head, &body);
+    pub(super) fn call_with(
+        &self,
+        node: NodeNumber,
+        mut head: LaneHead,
+        own: &[u8],
+        body: Body,
+    ) -> Result<(), MeshError> {
+        match body {
+            Body::Block { block, begin, end } if end - begin > self.carrier.short() => {
+                head.skip = begin as u32;
+                let head = [bytemuck::bytes_of(&head), own].concat();
+                self.carrier.send_block(Lane::new(node, CALL), &head, Arc::new(block), end)
+            }
+            body => {
+                let head = [bytemuck::bytes_of(&head), own].concat();
+                let lane = Lane::new(node, CALL);
+                if body.len() <= self.carrier.short() {
+                    return self.carrier.send(lane, &head, &body);
+                }
+                let block = self.memory.store(&body)?;
+                self.carrier.send_block(lane, &head, Arc::new(block), body.len())
+            }
         }
-        self.carrier.send_block(lane, &head, Arc::new(body), len)
     }
 
     /// Calls with a body in two parts.

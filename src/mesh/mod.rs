@@ -119,20 +119,6 @@ impl Mesh {
         }
     }
 
-    /// [`Mesh::call_with`] with a body that is there. A long one is sent from where it is, if this process can.
-    pub(crate) fn call_from(
-        &self,
-        node: NodeNumber,
-        service: Service,
-        head: &[u8],
-        body: &[u8],
-    ) -> Result<Reply, MeshError> {
-        match self {
-            Mesh::Hub(hub) if hub.sends_apart(node, body.len()) => hub.call_from(node, service, head, body),
-            _ => self.call_with(node, service, head, body.len(), |space| space.copy_from_slice(body)),
-        }
-    }
-
     /// Calls a node, this one included, and does not wait: the answer, or why there is none, comes as a message into a channel of this node,
     /// behind a [`ReplyHead`] with this tag. The channel must have room for it. `parts` are the call, one behind the other.
     pub(crate) fn ask(

@@ -13,7 +13,6 @@ mod config;
 mod conformance;
 mod driver;
 mod error;
-mod loan;
 mod lossy;
 #[cfg(feature = "probe")]
 pub mod probe;
@@ -24,7 +23,6 @@ use std::{sync::Arc, time::Instant};
 pub(crate) use config::{Identity, Secret, Settings, Tuning};
 pub(crate) use driver::{Driver, Waiting};
 pub(crate) use error::{Lost, SendError, TransportError, Undelivered};
-pub(crate) use loan::lend;
 pub(crate) use lossy::Lossy;
 pub(crate) use tcp::Tcp;
 #[cfg(any(test, feature = "fuzzing"))]

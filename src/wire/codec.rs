@@ -47,9 +47,8 @@ pub(crate) fn write_known<T: 'static>(value: &T, space: &mut [u8]) {
     }
 }
 
-/// The bytes of a value of known length, if it travels alone.
 #[inline]
-pub(crate) fn plain_bytes<T: 'static>(value: &T) -> Option<&[u8]> {
+fn plain_bytes<T: 'static>(value: &T) -> Option<&[u8]> {
     number::bytes(value).or_else(|| number::vector_bytes(value))
 }
 

@@ -8,7 +8,7 @@ mod tests;
 #[cfg(test)]
 use codec::decode_prefix;
 pub(crate) use codec::{Items, decode, decode_many, encode, encode_count, encode_many};
-pub(crate) use codec::{decode_alone, encode_alone, known_length, plain_bytes, width, write_known};
+pub(crate) use codec::{decode_alone, encode_alone, known_length, width, write_known};
 
 use serde::{Serialize, de::DeserializeOwned};
 

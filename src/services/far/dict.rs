@@ -123,20 +123,14 @@ impl FarDict {
     /// Calls it with a head of at most [`OWN_HEAD_MOST`] bytes and a body of `len` bytes that `fill` writes to where they are sent
     /// from, and waits for the answer. A refusal of this floor is an error; any other is the caller's to read.
     pub(crate) fn call(&self, own: &[u8], len: usize, fill: impl FnOnce(&mut [u8])) -> Result<Reply, FarError> {
-        self.with_head(own, |head| self.mesh.call_with(self.home, DICT, head, len, fill))
-    }
-
-    /// As [`FarDict::call`], with a body that is there: a long one is sent from where it is.
-    pub(crate) fn call_from(&self, own: &[u8], body: &[u8]) -> Result<Reply, FarError> {
-        self.with_head(own, |head| self.mesh.call_from(self.home, DICT, head, body))
-    }
-
-    fn with_head(&self, own: &[u8], call: impl FnOnce(&[u8]) -> Result<Reply, MeshError>) -> Result<Reply, FarError> {
+        let head = self.head(CALL);
         let mut space = [0; crate::mesh::HEAD_MOST];
         let (front, rest) = space.split_at_mut(size_of::<DictHead>());
-        front.copy_from_slice(bytemuck::bytes_of(&self.head(CALL)));
+        front.copy_from_slice(bytemuck::bytes_of(&head));
         rest[..own.len()].copy_from_slice(own);
-        well_or_own(call(&space[..size_of::<DictHead>() + own.len()])?)
+        let whole = size_of::<DictHead>() + own.len();
+        let reply = self.mesh.call_with(self.home, DICT, &space[..whole], len, fill)?;
+        well_or_own(reply)
     }
 
     /// Calls it without waiting: the answer comes into a channel of this process, with this tag. `own` is the head of the call.
