@@ -26,7 +26,7 @@ use crate::prim::AtomicU32;
 use crate::runtime;
 use crate::runtime::Core;
 use crate::services::{DictCall, DictHome, Threads, seat_dict};
-use crate::table::{Key, Wrote};
+use crate::table::{Filled, Key, Wrote};
 use crate::task::{self, Scope};
 use crate::time::Deadline;
 use crate::wire;
@@ -179,6 +179,18 @@ impl Asked {
         if self.head.has(flag::KEY_IN_HEAD) { &self.body } else { &self.body[self.head.key as usize..] }
     }
 
+    /// The value, if it fills a block, and can be stored as it is.
+    fn take_value(&mut self) -> Option<Filled> {
+        let alone = self.head.has(flag::KEY_IN_HEAD) && !self.head.has(flag::CARGO);
+        if !alone || !matches!(self.body, Bytes::Block { begin: 0, .. }) {
+            return None;
+        }
+        match std::mem::replace(&mut self.body, Bytes::Bytes(Vec::new())) {
+            Bytes::Block { block, end, .. } => Some(Filled::new(block, end)),
+            Bytes::Bytes(_) => None,
+        }
+    }
+
     /// The handle that calls, if homes keep an account of it.
     pub(super) fn writer(&self) -> Option<Writer> {
         (self.head.writer != 0).then_some((self.from, self.process, self.head.writer))
@@ -203,10 +215,15 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DictHome for Home<K, V, C> 
         if let Some(place) = self.copies().map(|copies| copies.place) {
             return self.call_copies(place, asked, answer, threads);
         }
-        if self.is_quick(&asked.head) {
-            return self.carry_out(&asked, answer);
+        let quick = self.is_quick(&asked.head);
+        let act = move || match asked.head.op {
+            op::PUT => say(self.put(asked), answer),
+            _ => self.carry_out(&asked, answer),
+        };
+        if quick {
+            return act();
         }
-        threads.run(move || self.carry_out(&asked, answer));
+        threads.run(act);
     }
 
     fn left(self: Arc<Self>, node: NodeNumber, process: Option<ProcId>, threads: &Arc<Threads>) {
@@ -294,13 +311,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
         match asked.head.op {
             op::GET => self.get(asked, answer),
             op::AWAIT => self.wait_for_value(asked, answer),
-            _ => match self.perform(asked) {
-                Ok((status, bytes)) => {
-                    mark!("far.home.done");
-                    answer.send(status, &bytes);
-                }
-                Err(error) => refuse(answer, &error),
-            },
+            _ => say(self.perform(asked), answer),
         }
     }
 
@@ -383,7 +394,6 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
     fn perform(&self, asked: &Asked) -> Result<(u16, Vec<u8>)> {
         let nothing = (0, Vec::new());
         match asked.head.op {
-            op::PUT => self.put(asked),
             op::REMOVE => self.remove(asked),
             op::CONTAINS => {
                 let there = self.handle(asked.head.shard, asked.head.at).contains_bytes(asked.key())?;
@@ -433,21 +443,27 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
         }
     }
 
-    fn put(&self, asked: &Asked) -> Result<(u16, Vec<u8>)> {
-        let (head, value) = (&asked.head, asked.value());
-        let (expect, kept) = (head.expected(), head.has(flag::KEPT));
+    fn put(&self, mut asked: Asked) -> Result<(u16, Vec<u8>)> {
+        let landed = asked.take_value();
+        let head = &asked.head;
+        let (shard, expect, kept) = (head.shard as usize, head.expected(), head.has(flag::KEPT));
         let dict = self.handle(head.shard, head.at);
-        let writer = self.writer(asked);
+        let writer = self.writer(&asked);
         let through = writer.as_deref().unwrap_or(&dict);
         let key = self.body.table().key(asked.key());
         mark!("far.home.putting");
-        let wrote = if head.has(flag::CARGO) {
+        let wrote = match landed {
+            Some(value) => through.put_filled_at(shard, &key, &value, expect, kept)?,
             // Its handles are to be held here, so they are opened and written anew.
-            let value = super::encode::decode::<V, C>(value)?;
-            dict.put_value_at(head.shard as usize, &key, &value, expect, kept)?
-        } else {
-            let fill = |space: &mut [u8]| space.copy_from_slice(value);
-            through.put_bytes_at(head.shard as usize, &key, value.len(), expect, kept, &[], fill)?
+            None if head.has(flag::CARGO) => {
+                let value = super::encode::decode::<V, C>(asked.value())?;
+                dict.put_value_at(shard, &key, &value, expect, kept)?
+            }
+            None => {
+                let value = asked.value();
+                let fill = |space: &mut [u8]| space.copy_from_slice(value);
+                through.put_bytes_at(shard, &key, value.len(), expect, kept, &[], fill)?
+            }
         };
         Ok((said(wrote), Vec::new()))
     }
@@ -479,6 +495,17 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
             mark!("far.home.batch");
             through.put_bytes_at(record.shard, &key, record.value.len(), expect, record.kept, &[], fill).map(drop)
         })
+    }
+}
+
+/// Answers with what a call came to.
+fn say(done: Result<(u16, Vec<u8>)>, answer: Answer) {
+    match done {
+        Ok((status, bytes)) => {
+            mark!("far.home.done");
+            answer.send(status, &bytes);
+        }
+        Err(error) => refuse(answer, &error),
     }
 }
 

@@ -54,7 +54,7 @@ use crate::codec::{Codec, Postcard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mm::{Claim, Object};
 use crate::prim::{AtomicU32, Ordering};
-use crate::table::{Cargo, Expect, How, Key, Name, View, Wrote};
+use crate::table::{Cargo, Expect, Filled, How, Key, Name, View, Wrote};
 use crate::time::Deadline;
 use crate::wire::Message;
 
@@ -203,6 +203,12 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
             let claims = if objects.is_empty() { Vec::new() } else { self.claim_holds(objects)? };
             Ok(table.put(shard, key, &how, len, cargo, &fill, |name| self.bind_holds(claims, name))?)
         })
+    }
+
+    /// Puts a value that stands in a block.
+    fn put_filled_at(&self, shard: usize, key: &Key<'_>, value: &Filled, expect: Expect, kept: bool) -> Result<Wrote> {
+        let table = self.body.table();
+        self.write(expect, |how, cargo| Ok(table.put_filled(shard, key, &How { kept, ..*how }, value, cargo)?))
     }
 
     #[cold]

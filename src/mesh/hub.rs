@@ -267,9 +267,9 @@ impl Hub {
     }
 
     /// A long message of this node has not arrived: whoever waits for what follows from it is told.
-    pub(super) fn unsent(&self, node: NodeNumber, kind: u16, head: LaneHead, why: String) {
+    pub(super) fn unsent(&self, node: NodeNumber, kind: u16, head: LaneHead, why: MeshError) {
         match kind {
-            super::frame::CALL => self.answered(node, head.call, Err(MeshError::Memory(format!("node {node}: {why}")))),
+            super::frame::CALL => self.answered(node, head.call, Err(why)),
             _ => self.answer_dropped(node, head.call),
         }
     }

@@ -67,6 +67,14 @@ fn mesh_error(node: NodeNumber, error: SendError) -> MeshError {
     }
 }
 
+fn undelivered(node: NodeNumber, why: Undelivered) -> MeshError {
+    match why {
+        Undelivered::Refused => MeshError::Memory(format!("node {node}: {why}")),
+        Undelivered::Lost(lost) => MeshError::Lost { node, why: lost.why.to_string() },
+        Undelivered::Closed => MeshError::Closed,
+    }
+}
+
 /// The lanes to all other nodes.
 pub(crate) struct Lanes {
     shared: Arc<Shared>,
@@ -220,7 +228,7 @@ enum Came {
         node: NodeNumber,
         kind: u16,
         head: LaneHead,
-        why: String,
+        why: MeshError,
     },
 }
 
@@ -260,7 +268,7 @@ impl Sink for Ear {
     fn done(&mut self, token: Token, outcome: Result<(), Undelivered>) {
         let Some((node, kind, head)) = lock(&self.long).sent.remove(&token) else { return };
         if let Err(why) = outcome {
-            self.came.push(Came::Unsent { node, kind, head, why: why.to_string() });
+            self.came.push(Came::Unsent { node, kind, head, why: undelivered(node, why) });
         }
     }
 

@@ -21,6 +21,8 @@ pub(crate) trait Ground {
     fn bytes(&self, spot: u64, len: usize) -> Option<&[u8]>;
     /// A fresh block of so many bytes with anything in it, and the name it will have.
     fn make(&self, bytes: usize) -> Result<(Self::Block, Given), MemError>;
+    /// A block of this process that is filled already.
+    fn adopt(&self, block: Block) -> Result<(Self::Block, Given), MemError>;
     /// The bytes of a block of this process.
     fn bytes_of<'b>(&self, block: &'b mut Self::Block) -> &'b mut [u8];
     /// Lets a block belong to the table. Its name is written where a repair finds it.
@@ -90,7 +92,10 @@ impl<S: Site> Ground for S {
     }
 
     fn make(&self, bytes: usize) -> Result<(Block, Given), MemError> {
-        let block = self.memory().alloc(bytes)?;
+        self.adopt(self.memory().alloc(bytes)?)
+    }
+
+    fn adopt(&self, block: Block) -> Result<(Block, Given), MemError> {
         let given = self.memory().given_name(&block)?;
         Ok((block, given))
     }

@@ -40,7 +40,7 @@ pub(crate) use pin::{Cargo, Pinned};
 pub(crate) use read::{Key, View};
 
 pub(crate) use walk::{Item, PARTS};
-pub(crate) use write::{Expect, How, Wrote};
+pub(crate) use write::{Expect, Filled, How, Wrote};
 
 use std::sync::Arc;
 
@@ -187,6 +187,18 @@ impl<G: Ground> Table<G> {
         bound: impl FnOnce(Name),
     ) -> Result<Wrote, TableError> {
         self.shard(shard).put(key, how, len, cargo, fill, bound)
+    }
+
+    /// As [`Table::put`], with a value that stands in a block: a large one stays there.
+    pub(crate) fn put_filled(
+        &self,
+        shard: usize,
+        key: &Key<'_>,
+        how: &How,
+        value: &Filled,
+        cargo: &mut Cargo,
+    ) -> Result<Wrote, TableError> {
+        self.shard(shard).put(key, how, value.len(), cargo, value, |_| ())
     }
 
     /// Calls `take` once with the value of a key, if it is there: the name of the entry that the value is from, or none.

@@ -9,7 +9,7 @@ use super::entry::{Head, State};
 use super::ground::Ground;
 use super::{Cargo, Expect, How, Plan, Table, View, Wrote};
 use crate::id::ProcId;
-use crate::mm::{Given, MemError};
+use crate::mm::{Block, Given, MemError};
 use crate::prim::{AtomicU64, Ordering};
 
 const SCHEDULES: usize = 1_000;
@@ -58,6 +58,10 @@ impl Ground for Arc<Field> {
         assert!((spot + 8 * lines) as usize <= LAND, "a larger field");
         let given = Given::from_word((spot >> 3) << 28 | 1).unwrap();
         Ok((Lot(vec![0; bytes]), given))
+    }
+
+    fn adopt(&self, _block: Block) -> Result<(Lot, Given), MemError> {
+        unreachable!("a model's values are written")
     }
 
     fn bytes_of<'b>(&self, block: &'b mut Lot) -> &'b mut [u8] {

@@ -5,6 +5,8 @@
 //! went out; count. Whatever is noted and not in the table is freed by the repair, and whatever is in the table
 //! was put.
 
+use std::cell::Cell;
+
 use super::TableError;
 use super::desk::{Change, Desk};
 use super::entry::{Entry, Form, Name, Slot, State, store_bytes};
@@ -15,6 +17,7 @@ use super::page::largest_block;
 use super::pin::Cargo;
 use super::read::{Found, Key, Look, View, with_words};
 use super::shard::Shard;
+use crate::mm::Block;
 use crate::prim::{AtomicU64, Ordering};
 
 /// What must be so for a call to change anything.
@@ -39,6 +42,53 @@ pub(crate) enum Wrote {
     Refused,
     /// The gate has changed since the caller looked, and nothing else was.
     Stale,
+}
+
+/// What a value is made from: a function that writes it, or a block in which it stands.
+pub(super) trait Value {
+    fn write(self, space: &mut [u8]);
+
+    /// The block, which becomes the entry's if the value is to have one of its own.
+    fn block(&self) -> Option<Block> {
+        None
+    }
+}
+
+impl<F: FnOnce(&mut [u8])> Value for F {
+    #[inline(always)]
+    fn write(self, space: &mut [u8]) {
+        self(space);
+    }
+}
+
+/// A value that stands in a block of this process, from the first byte on. It is no more there when it was put.
+pub(crate) struct Filled {
+    block: Cell<Option<Block>>,
+    len: usize,
+}
+
+impl Filled {
+    /// The first `len` bytes of a block.
+    pub(crate) fn new(block: Block, len: usize) -> Filled {
+        Filled { block: Cell::new(Some(block)), len }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl Value for &Filled {
+    fn write(self, space: &mut [u8]) {
+        if let Some(block) = self.block.take() {
+            space.copy_from_slice(&block.as_slice()[..self.len]);
+            self.block.set(Some(block));
+        }
+    }
+
+    fn block(&self) -> Option<Block> {
+        self.block.take()
+    }
 }
 
 /// When and how something is put or removed.
@@ -91,7 +141,7 @@ impl<'t, G: Ground> Shard<'t, G> {
         self.ground.root()[UPPER].load(Ordering::SeqCst)
     }
 
-    /// Puts a value of `len` bytes that `fill` writes. `bound` is told the name of the entry before anybody sees it.
+    /// Puts a value of `len` bytes. `bound` is told the name of the entry before anybody sees it.
     #[inline]
     pub(super) fn put(
         &self,
@@ -99,14 +149,14 @@ impl<'t, G: Ground> Shard<'t, G> {
         how: &How,
         len: usize,
         cargo: &mut Cargo,
-        fill: impl FnOnce(&mut [u8]),
+        value: impl Value,
         bound: impl FnOnce(Name),
     ) -> Result<Wrote, TableError> {
         let call = self.begin();
         if self.gate() != how.gate {
             return Ok(Wrote::Stale);
         }
-        self.put_at(&call.desk, key, how, len, cargo, fill, bound)
+        self.put_at(&call.desk, key, how, len, cargo, value, bound)
     }
 
     #[inline(always)]
@@ -118,13 +168,13 @@ impl<'t, G: Ground> Shard<'t, G> {
         how: &How,
         len: usize,
         cargo: &mut Cargo,
-        fill: impl FnOnce(&mut [u8]),
+        value: impl Value,
         bound: impl FnOnce(Name),
     ) -> Result<Wrote, TableError> {
         let form = Form::new(key.bytes.len(), len).with(form::CHAINED, self.facts.history);
         let large = form.words() > largest_block(self.facts.page_words);
         let form = form.with(form::LARGE, large).with(form::KEPT, how.kept).with(form::CARGO, how.cargo);
-        let (new, name) = self.prepare(desk, key, form, how.view.at, fill)?;
+        let (new, name) = self.prepare(desk, key, form, how.view.at, value)?;
         bound(name);
         let line = self.claim(desk, key.hash);
         let newest = self.slot_of(line, key);
@@ -204,7 +254,7 @@ impl<'t, G: Ground> Shard<'t, G> {
         key: &Key<'_>,
         form: Form,
         version: u32,
-        fill: impl FnOnce(&mut [u8]),
+        value: impl Value,
     ) -> Result<(Entry<'t>, Name), TableError> {
         if form.words() > largest_block(self.facts.page_words) {
             let most = (largest_block(self.facts.page_words) - super::entry::HEAD_WORDS - 1) * size_of::<u64>();
@@ -223,12 +273,12 @@ impl<'t, G: Ground> Shard<'t, G> {
         entry.set_hash(key.hash, version);
         entry.set_older(form, Name::NONE);
         if form.is_large() {
-            let filled = self.fill_large(entry, form, value_words, fill);
+            let filled = self.fill_large(entry, form, value_words, value);
             filled.inspect_err(|_| self.drop_taken(desk))?;
         } else {
             with_words(value_words.len(), |words| {
                 let bytes = &mut bytemuck::cast_slice_mut(words)[..form.value()];
-                fill(bytes);
+                value.write(bytes);
                 store_bytes(value_words, bytes);
             });
             entry.set_form(form);
@@ -244,10 +294,16 @@ impl<'t, G: Ground> Shard<'t, G> {
         entry: Entry<'t>,
         form: Form,
         words: &[AtomicU64],
-        fill: impl FnOnce(&mut [u8]),
+        value: impl Value,
     ) -> Result<(), TableError> {
-        let (mut block, given) = self.ground.make(form.value())?;
-        fill(self.ground.bytes_of(&mut block));
+        let (block, given) = match value.block() {
+            Some(block) => self.ground.adopt(block)?,
+            None => {
+                let (mut block, given) = self.ground.make(form.value())?;
+                value.write(self.ground.bytes_of(&mut block));
+                (block, given)
+            }
+        };
         words.iter().for_each(|word| word.store(given.word(), Ordering::Release)); // pairs with `Entry::large`
         entry.set_form(form);
         mark!("table.entry.large_named");
@@ -446,7 +502,7 @@ impl<'t, G: Ground> Shard<'t, G> {
         // An entry that says that there is no value any more.
         let form = Form::new(key.bytes.len(), 0).with(form::CHAINED, self.facts.history);
         let form = form.with(form::GONE, true).with(form::KEPT, true);
-        match self.prepare(desk, key, form, how.view.at, |_| ()) {
+        match self.prepare(desk, key, form, how.view.at, |_: &mut [u8]| ()) {
             Ok(new) => self.put_among(desk, line, key, (slot, newest), how, new, cargo),
             Err(refused) => {
                 self.release(desk, line);
