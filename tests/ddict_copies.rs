@@ -328,7 +328,7 @@ fn late(dragon: Runtime) {
         assert!(went.exists(), "it was not waited for rank 3");
     } else {
         steps.all_are_at(1, "alone");
-        // A time in which rank 0 may go on too early, if it does not wait.
+        // A time in which rank 0 may go on too early, if it does not wait; nothing is to be seen when it does.
         std::thread::sleep(std::time::Duration::from_millis(300));
         std::fs::write(&went, "").unwrap();
         dict.set_checkpoint_id(2);

@@ -109,6 +109,7 @@ impl Bed {
                 self.heard.extend(self.said.try_iter());
                 panic!("rank {rank} hangs; heard so far: {:#?}", self.heard);
             }
+            // between two looks
             std::thread::sleep(Duration::from_millis(5));
         }
     }

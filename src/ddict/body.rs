@@ -185,6 +185,21 @@ impl Body {
         self.upper(USELESS).store(1, Ordering::Release); // pairs with `is_usable`
     }
 
+    /// Changes the gate, unless `change` leaves it: what it is then. Refused if the dictionary was destroyed.
+    pub(super) fn change_gate(&self, change: impl Fn(Gate) -> Option<Gate>) -> Result<Gate> {
+        loop {
+            let gate = self.gate();
+            if gate.is_destroyed() {
+                return Err(self.destroyed());
+            }
+            let Some(next) = change(gate) else { return Ok(gate) };
+            if self.turn_gate(gate, next) {
+                self.wake();
+                return Ok(next);
+            }
+        }
+    }
+
     /// Changes the gate, unless somebody else has.
     pub(super) fn turn_gate(&self, from: Gate, to: Gate) -> bool {
         // SeqCst: before a look at the calls that have begun; pairs with their look at the gate.

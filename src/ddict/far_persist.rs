@@ -106,19 +106,24 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
 
     /// Stores what the managers of each place have of which this one acts, if these are its shards.
     fn persist_copies(&self, directory: &Directory, place: usize, shards: &[u32]) -> Result<u32> {
-        let (at, (archive, base)) = (self.checkpoint_id(), self.stored_as()?);
+        let at = self.checkpoint_id();
         self.still_there(at)?;
         let _keeper = self.body.table().keep();
         for own in 0..directory.places.len() {
             let here = directory.managers_of(own).map(|manager| directory.shard_at(manager, place));
             let Some(here) = here.collect::<Option<Vec<usize>>>() else { continue };
             if here.iter().all(|shard| shards.contains(&(*shard as u32))) {
-                let archive = Archive::named(&archive, &part_name(&base, own, directory.places.len()))?;
-                self.store_at(&archive, at, &here)?;
+                self.store_at(&self.archive_of(own, directory.places.len())?, at, &here)?;
             }
         }
         self.still_there(at)?;
         Ok(at)
+    }
+
+    /// Where it is stored what the managers of a place have.
+    pub(super) fn archive_of(&self, own: usize, places: usize) -> Result<Archive> {
+        let (archive, base) = self.stored_as()?;
+        Archive::named(&archive, &part_name(&base, own, places))
     }
 
     /// What the table notes of where it is stored, and the dictionary's name.

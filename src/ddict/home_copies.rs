@@ -167,7 +167,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
         let (rules, mut cargo) = (&self.body.rules, Cargo::new());
         let view = View { at, exact: rules.waits_for_keys };
         loop {
-            let gate = self.decided(newest)?;
+            let gate = self.turn_to(newest)?;
             // As in any write.
             let floor = if rules.window == 1 && !rules.persists { at } else { self.body.floor() };
             let how = How { view, floor, kept, cargo: false, expect: Expect::Any, gate: gate.0 };

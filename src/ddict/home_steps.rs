@@ -12,25 +12,24 @@
 //! that comes to one of those goes on; it takes the others along, as far as they have a copy. What is retired but not
 //! stored or swept is so with the next checkpoint.
 
-use super::archive::Archive;
 use super::body::Gate;
 use super::far::{Head, op};
-use super::far_persist::part_name;
-use super::home::{Asked, Home, Note};
+use super::home::{Asked, Home};
 use super::replica::Copies;
 use crate::codec::Codec;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::services::patience_of;
 use crate::time::Deadline;
 
 impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
-    /// Takes all places to a checkpoint, if it is beyond the newest.
+    /// Takes all places to a checkpoint, if it is beyond the newest. Whether it may be written at is the caller's to see.
     pub(super) fn reach(&self, copies: &Copies, at: u32) -> Result<()> {
-        let (all, gate) = (self.handle(0, at), self.body.gate());
-        all.may_write(at, gate)?;
+        let gate = self.body.gate();
         if at <= gate.newest() {
             return Ok(());
         }
+        let all = self.handle(0, at);
+        all.may_write(at, gate)?;
         let rules = self.body.rules;
         let step = |op| Head { at, ..Head::new(op) };
         if rules.waits_for_keys || rules.waits_for_writers {
@@ -83,21 +82,10 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
         }
     }
 
-    /// From now on no checkpoint before this one is the newest.
-    pub(super) fn turn_to(&self, at: u32) -> Result<()> {
-        loop {
-            let gate = self.body.gate();
-            if gate.is_destroyed() {
-                return Err(self.body.destroyed());
-            }
-            if at <= gate.newest() {
-                return Ok(());
-            }
-            if self.body.turn_gate(gate, gate.with_newest(at)) {
-                self.body.wake();
-                return Ok(());
-            }
-        }
+    /// From now on no checkpoint before this one is the newest: what the gate is. A write that has been decided at one may be
+    /// done here also if that is retired by now.
+    pub(super) fn turn_to(&self, at: u32) -> Result<Gate> {
+        self.body.change_gate(|gate| (at > gate.newest()).then(|| gate.with_newest(at)))
     }
 
     fn turn(&self, copies: &Copies, at: u32) -> Result<()> {
@@ -128,7 +116,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
         for own in copies.acts_for() {
             let from = stored.get(&own).copied().unwrap_or(0).max(floor);
             copies.act(copies.first_of(own))?;
-            let archive = archive_of(&all, copies, own)?;
+            let archive = all.archive_of(own, copies.directory.places.len())?;
             for checkpoint in (from..oldest).filter(|checkpoint| checkpoint.is_multiple_of(archive.every)) {
                 if !confirmed {
                     // Another that acts must not be stored over.
@@ -163,23 +151,4 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> Home<K, V, C> {
         copies.settle_fills();
         Ok(())
     }
-
-    /// A checkpoint at which a write has been decided, which may be done here also if it is retired by now; what the gate is.
-    pub(super) fn decided(&self, at: u32) -> Result<Gate> {
-        self.turn_to(at)?;
-        let gate = self.body.gate();
-        if gate.is_destroyed() { Err(self.body.destroyed()) } else { Ok(gate) }
-    }
-}
-
-/// Where what a place's managers have is stored.
-fn archive_of<K: 'static, V: 'static, C: Codec<K> + Codec<V>>(
-    dict: &super::DDict<K, V, C>,
-    copies: &Copies,
-    own: usize,
-) -> Result<Archive> {
-    let note = Note::of(&dict.body)?;
-    let noted = note.and_then(|note| Some((note.archive?, note.base?)));
-    let (archive, base) = noted.ok_or_else(|| Error::new(ErrorKind::Io, "a part does not know where it is stored"))?;
-    Archive::named(&archive, &part_name(&base, own, copies.directory.places.len()))
 }

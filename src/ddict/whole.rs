@@ -130,16 +130,7 @@ impl<K: 'static, V: 'static, C: Codec<K> + Codec<V>> DDict<K, V, C> {
     }
 
     pub(super) fn change_gate(&self, change: impl Fn(Gate) -> Gate) -> Result<()> {
-        loop {
-            let gate = self.body.gate();
-            if gate.is_destroyed() {
-                return Err(self.body.destroyed());
-            }
-            if self.body.turn_gate(gate, change(gate)) {
-                self.body.wake();
-                return Ok(());
-            }
-        }
+        self.body.change_gate(|gate| Some(change(gate))).map(drop)
     }
 
     /// Ends it for everybody: all that is in it is gone and its memory free, and every further call is refused with

@@ -17,8 +17,8 @@ impl Way {
         Way(0)
     }
 
-    /// Pauses, longer each time; not any more once that has taken a microsecond or so: what lies ahead then is a stretch that
-    /// others have claimed and have not told of yet.
+    /// Pauses, longer each time; after the longest not any more: what lies ahead then is a stretch that others have claimed and
+    /// have not told of yet.
     #[cold]
     pub(super) fn give(&mut self) {
         if self.0 <= LONGEST && !cfg!(feature = "shuttle") {

@@ -198,6 +198,9 @@ impl<G: Ground> Table<G> {
         value: &Filled,
         cargo: &mut Cargo,
     ) -> Result<Wrote, TableError> {
+        if !value.is_there() {
+            return Err(TableError::damaged("a value was put a second time"));
+        }
         self.shard(shard).put(key, how, value.len(), cargo, value, |_| ())
     }
 

@@ -1,10 +1,9 @@
 //! All that a key has, at whichever checkpoint: what another table needs so that it shows the same.
 
 use super::TableError;
-use super::entry::Entry;
 use super::ground::Ground;
 use super::pin::Cargo;
-use super::read::{Found, Key};
+use super::read::{Found, Key, Look};
 use super::shard::Shard;
 
 /// What a key has since a checkpoint.
@@ -37,20 +36,13 @@ impl<'t, G: Ground> Shard<'t, G> {
                     Err(refused) => return Some(Err(refused)),
                 }
             }
-            let older = found.entry.older(found.form);
-            if !found.entry.is_still(found.head) {
-                return None;
-            }
+            let behind = self.behind(&found);
             all.push(Past { version, kept, value });
-            if !older.is_some() {
-                return Some(Ok(all));
+            match behind {
+                Look::Yes(older) => found = older,
+                Look::No => return Some(Ok(all)),
+                Look::Changed => return None,
             }
-            let entry = Entry::at(self.ground, older.spot())?;
-            let (head, form) = (entry.head(), entry.form());
-            if !older.means(head) || !entry.is_still(head) {
-                return None;
-            }
-            found = Found { entry, head, form };
         }
     }
 }

@@ -133,20 +133,10 @@ impl<'t, G: Ground> Shard<'t, G> {
     pub(super) fn visible(&self, newest: Found<'t>, view: View) -> Look<Found<'t>> {
         let mut found = newest;
         while !view.shows(found.entry.version(), found.form) {
-            let older = found.entry.older(found.form);
-            if !found.entry.is_still(found.head) {
-                return Look::Changed;
+            match self.behind(&found) {
+                Look::Yes(older) => found = older,
+                other => return other,
             }
-            if !older.is_some() {
-                return Look::No;
-            }
-            let Some(entry) = Entry::at(self.ground, older.spot()) else { return Look::Changed };
-            let head = entry.head();
-            let form = entry.form();
-            if !older.means(head) || !entry.is_still(head) {
-                return Look::Changed;
-            }
-            found = Found { entry, head, form };
         }
         let gone = found.form.is_gone();
         match found.entry.is_still(found.head) {
@@ -154,6 +144,21 @@ impl<'t, G: Ground> Shard<'t, G> {
             true if gone => Look::No,
             true => Look::Yes(found),
         }
+    }
+
+    /// The entry of the same key at an earlier checkpoint, for one who has not claimed the line. What was read of `found`
+    /// before is true, unless it is `Changed`.
+    pub(super) fn behind(&self, found: &Found<'t>) -> Look<Found<'t>> {
+        let older = found.entry.older(found.form);
+        if !found.entry.is_still(found.head) {
+            return Look::Changed;
+        }
+        if !older.is_some() {
+            return Look::No;
+        }
+        let Some(entry) = Entry::at(self.ground, older.spot()) else { return Look::Changed };
+        let (head, form) = (entry.head(), entry.form());
+        if older.means(head) && entry.is_still(head) { Look::Yes(Found { entry, head, form }) } else { Look::Changed }
     }
 
     /// The entry of a key as seen from a checkpoint. Not to be believed beyond the life that it names.

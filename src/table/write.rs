@@ -61,7 +61,8 @@ impl<F: FnOnce(&mut [u8])> Value for F {
     }
 }
 
-/// A value that stands in a block of this process, from the first byte on. It is no more there when it was put.
+/// A value that stands in a block of this process, from the first byte on. When it was put it is no more there, and cannot be
+/// put again.
 pub(crate) struct Filled {
     block: Cell<Option<Block>>,
     len: usize,
@@ -75,6 +76,13 @@ impl Filled {
 
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        let block = self.block.take();
+        let there = block.is_some();
+        self.block.set(block);
+        there
     }
 }
 

@@ -70,6 +70,7 @@ impl Job {
                 let said: Vec<_> = ranks.into_iter().map(|rank| text(&rank.wait_with_output().unwrap())).collect();
                 panic!("the job hangs: {said:#?}");
             }
+            // between two looks
             std::thread::sleep(Duration::from_millis(5));
         }
         ranks.into_iter().map(|rank| rank.wait_with_output().unwrap()).collect()
